@@ -1,0 +1,1 @@
+"""Floor 1. main.cf: its language, its parameters' declarations, and their values."""

@@ -1,0 +1,1 @@
+"""Floor 7. Local delivery: Maildir and mbox, as the recipient."""

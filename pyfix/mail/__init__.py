@@ -1,0 +1,1 @@
+"""Floor 1. Mail's values: addresses, headers, DSN status codes, dates. Pure."""

@@ -1,0 +1,1 @@
+"""Floor 4. DNS answers and what follows from them."""

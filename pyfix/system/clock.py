@@ -1,0 +1,25 @@
+"""The clocks. Everything below roles gets the time as an argument; roles read it here."""
+
+import time
+
+monotonic = time.monotonic
+"""Seconds on a clock that never jumps."""
+
+
+def now_usec() -> int:
+    """The wall clock, microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def utc_offset(seconds: float) -> int:
+    """The local zone's offset from UTC at a moment, in seconds east."""
+    return time.localtime(seconds).tm_gmtoff
+
+
+def syslog_time(seconds: float) -> str:
+    """The traditional log time stamp, ``Nov 22 15:57:04``, local time, in English whatever the locale."""
+    t = time.localtime(seconds)
+    return f"{_MONTHS[t.tm_mon - 1]} {t.tm_mday:2d} {t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d}"
+
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
