@@ -1,0 +1,1 @@
+"""Declarations of main.cf parameters, a module a subject."""
