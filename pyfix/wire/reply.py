@@ -1,0 +1,35 @@
+"""SMTP replies: a code, an enhanced status code and text (RFC 5321, 4.2; RFC 2034; RFC 3463)."""
+
+from typing import Final
+
+from msgspec import Struct
+
+
+class Reply(Struct, frozen=True):
+    """A reply. ``status`` is empty for a reply without enhanced status code; ``text`` has one line for each LF."""
+
+    code: int
+    # RFC 3463 status, "2.1.0"
+    status: str
+    text: str
+
+    def __str__(self) -> str:
+        """The reply as a log line quotes it: lines joined by a blank."""
+        return " ".join([str(self.code), *([self.status] if self.status else []), *self.text.split("\n")])
+
+    @property
+    def positive(self) -> bool:
+        """Whether the command succeeded (2xx), or is to be continued (3xx)."""
+        return self.code < 400
+
+    def encode(self) -> bytes:
+        """The reply as it goes over the wire, with the status in each line (RFC 2034, 4)."""
+        status = self.status + " " if self.status else ""
+        if "\n" not in self.text:
+            return f"{self.code} {status}{self.text}\r\n".encode("utf-8", "replace")
+        lines = self.text.split("\n")
+        wire = "".join(f"{self.code}-{status}{line}\r\n" for line in lines[:-1])
+        return f"{wire}{self.code} {status}{lines[-1]}\r\n".encode("utf-8", "replace")
+
+
+OK: Final = Reply(250, "2.0.0", "Ok")

@@ -1,0 +1,135 @@
+"""What a person or a program writes into sendmail, as the content of a message: sans-IO.
+
+Line ends are made LF, leading ``From `` lines (as mbox files have them) are dropped, and a line that is a single dot
+ends the message where the caller has not said otherwise (-i).
+
+Source: Postfix's sendmail(1), sendmail_fix_line_endings.
+"""
+
+import re
+
+LINE_LIMIT = 2048
+"""A first line longer than this is neither a From line nor tells how lines end (Postfix's line_length_limit)."""
+
+HEADER_LIMIT = 1024 * 1024
+"""Bytes of header that are searched for recipients."""
+
+# A run of CR is looked at once, from its beginning.
+_LINE_END = re.compile(rb"(?<!\r)\r+\n")
+_FROM_LINE = re.compile(rb">*From ")
+_RECIPIENT_FIELD = re.compile(rb"^(?:resent-)?(?:to|cc|bcc)[ \t]*:", re.IGNORECASE | re.MULTILINE)
+
+
+class SubmissionText:
+    """Feeds on input in chunks that end anywhere; ``ended`` says that the rest does not count."""
+
+    __slots__ = ("_at_start", "_dot_ends", "_first", "_fix", "_held", "ended")
+
+    def __init__(self, fix_line_endings: str, *, dot_ends: bool) -> None:
+        """``fix_line_endings``: "always", "strict" (if the first line ends in CR LF) or "never"."""
+        self.ended = False
+        self._fix: bool | None = {"always": True, "never": False}.get(fix_line_endings)
+        self._dot_ends = dot_ends
+        self._at_start = True
+        self._first = True
+        # what may be the beginning of something: of the first line, of a line end, or of the line that is a dot
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The content that is certain after this input."""
+        if self.ended:
+            return b""
+        text = self._held + data
+        if self._at_start:
+            text = self._begin(text)
+            if self._at_start:
+                self._held = text
+                return b""
+        return self._middle(text)
+
+    def finish(self) -> bytes:
+        """The rest, at the end of the input."""
+        if self.ended:
+            return b""
+        text = self._held
+        if self._at_start:
+            # A last line without its end is taken as it is.
+            text = self._middle(b"\n" + text) + self._held
+        if self._first:
+            text = text[1:]
+        self.ended = True
+        if self._dot_ends and (text == b"." or text.endswith(b"\n.")):
+            return text[:-1]
+        return text
+
+    def _begin(self, text: bytes) -> bytes:
+        """Drops From lines from the beginning. What is returned begins with LF once the beginning is over."""
+        while True:
+            end = text.find(b"\n", 0, LINE_LIMIT + 1)
+            if end < 0 and len(text) <= LINE_LIMIT:
+                return text
+            if self._fix is None:
+                self._fix = end > 0 and text[end - 1] == 0x0D
+            if end < 0 or _FROM_LINE.match(text) is None:
+                self._at_start = False
+                return b"\n" + text
+            text = text[end + 1 :]
+
+    def _middle(self, text: bytes) -> bytes:
+        if self._fix:
+            text = _LINE_END.sub(b"\n", text)
+        if self._dot_ends:
+            end = text.find(b"\n.\n")
+            if end >= 0:
+                self.ended = True
+                return self._without_mark(text[: end + 1])
+        keep = self._uncertain(text)
+        cut = len(text) - keep
+        self._held = text[cut:]
+        return self._without_mark(text[:cut])
+
+    def _uncertain(self, text: bytes) -> int:
+        """How many bytes at the end may belong to a line end or to the end mark."""
+        keep = len(text) - len(text.rstrip(b"\r")) if self._fix else 0
+        if self._dot_ends:
+            before = text[: len(text) - keep][-2:]
+            if before == b"\n.":
+                return keep + 2
+            if before.endswith(b"\n"):
+                return keep + 1
+        return keep
+
+    def _without_mark(self, text: bytes) -> bytes:
+        """The text without the LF that was put before it, so that every line has one before it."""
+        if self._first and text:
+            self._first = False
+            return text[1:]
+        return text
+
+
+class RecipientFields:
+    """Watches content go by for To, Cc and Bcc fields in its header (sendmail -t)."""
+
+    __slots__ = ("_header", "_over", "found")
+
+    def __init__(self) -> None:
+        self.found = False
+        self._header = b""
+        self._over = False
+
+    def feed(self, content: bytes) -> None:
+        """Looks at the next piece of content."""
+        if self._over:
+            return
+        self._header += content
+        end = 0 if self._header.startswith(b"\n") else self._header.find(b"\n\n")
+        if end >= 0 or len(self._header) > HEADER_LIMIT:
+            self.finish(end)
+
+    def finish(self, end: int = -1) -> None:
+        """Looks at what there is of a header; ``end`` is where it ends, -1: at the end of the content."""
+        if not self._over:
+            self._over = True
+            header = self._header if end < 0 else self._header[: end + 1]
+            self.found = _RECIPIENT_FIELD.search(header) is not None
+            self._header = b""
