@@ -16,6 +16,11 @@ def utc_offset(seconds: float) -> int:
     return time.localtime(seconds).tm_gmtoff
 
 
+def zone_name(seconds: float) -> str:
+    """The local zone's abbreviation at a moment, ``CET``."""
+    return time.localtime(seconds).tm_zone
+
+
 def syslog_time(seconds: float) -> str:
     """The traditional log time stamp, ``Nov 22 15:57:04``, local time, in English whatever the locale."""
     t = time.localtime(seconds)

@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from pyfix.system.unix import BlockingChannel, Channel, connect, peer_of, short_path
+from pyfix.system.channel import Channel
+from pyfix.system.unix import BlockingChannel, connect, peer_of, short_path
 
 
 def listen(path):

@@ -1,0 +1,291 @@
+"""Every system call on which "accepted" rests: create, write, make visible, fsync, rename, link, append.
+
+Nothing outside this module may call fsync, rename or link on mail. So the promise of the mail system can be read in one
+place, and a test can break it in one place.
+
+What each function guarantees after it returned, and why:
+
+=====================  ===============================================================================================
+DurableFile.commit     the bytes, the mode and the name survive a power cut. The file is made in place, under its final
+                       name; fchmod comes before the one fsync. ext4 and xfs commit a new inode in the transaction that
+                       also holds its directory entry, and btrfs logs a new inode together with its name: no directory
+                       needs an fsync of its own. (Rename into place would need one, and costs two flushes more.)
+DurableFile.abort      the file is gone, or it is invisible (mode 0600) and start-up repair removes it.
+append                 the bytes survive a power cut, or the file is as long as before.
+append_chunks          as append, for a mailbox that the caller has opened and locked.
+move                   the file has the old name or the new one, whole, whenever the power fails: rename is atomic.
+                       Which one is open until something else is flushed; callers must be right with both.
+link                   as move; the old name stays.
+sync_directory         every name made or removed in the directory before the call survives a power cut. Needed where
+                       another file system must first hold what this one is about to forget (Maildir).
+=====================  ===============================================================================================
+
+A failed write or fsync condemns the file: it is removed and the error is raised. It is never tried again on the same
+descriptor, because Linux reports a lost page once only and then calls it clean.
+
+A file under construction is locked with flock(2) from its creation to its end, so that repair can tell it from a
+left-over. The kernel drops the lock with the process.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterable
+from typing import NoReturn, Self
+
+__all__ = [
+    "DurableFile",
+    "NoSpace",
+    "WriteError",
+    "append",
+    "append_chunks",
+    "fail",
+    "is_locked",
+    "link",
+    "move",
+    "remove_leftover",
+    "sync_directory",
+]
+
+Data = bytes | bytearray | memoryview
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class WriteError(OSError):
+    """Storing failed (EIO, EFBIG, EROFS ...); what was begun is gone, or cannot be taken for mail."""
+
+
+class NoSpace(WriteError):
+    """The file system, its inodes or the quota are used up: ENOSPC or EDQUOT."""
+
+
+def fail(error: OSError, name: str) -> NoReturn:
+    """Raise the WriteError that an OSError on the file ``name`` amounts to."""
+    kind = NoSpace if error.errno in _FULL else WriteError
+    raise kind(error.errno, error.strerror, name) from error
+
+
+def _write_all(descriptor: int, data: Data) -> None:
+    written = os.write(descriptor, data)
+    if written != len(data):
+        view = memoryview(data)
+        while written < len(view):
+            written += os.write(descriptor, view[written:])
+
+
+class DurableFile:
+    """A file under construction: new, mode 0600, locked, unknown to the rest of the mail system until commit.
+
+    ``name`` is relative to ``directory``, a directory's descriptor, or to the working directory. Raises
+    FileExistsError if the name is taken, FileNotFoundError if its directory is missing, else WriteError and NoSpace.
+    Not for use by two threads at once; commit and abort may run in another thread than the writes did.
+    """
+
+    __slots__ = ("_descriptor", "directory", "name", "size")
+
+    def __init__(self, name: str, directory: int | None = None) -> None:
+        self.name = name
+        self.directory = directory
+        # bytes written so far
+        self.size = 0
+        try:
+            self._descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+        except (FileExistsError, FileNotFoundError):
+            raise
+        except OSError as error:
+            fail(error, name)
+        try:
+            self._claim()
+        except OSError as error:
+            self._condemn(error)
+
+    def _claim(self) -> None:
+        # Between open and flock, repair may have taken the empty file for a left-over.
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(self._descriptor).st_nlink == 0:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    def fileno(self) -> int:
+        """The descriptor, open for reading and writing; -1 after commit and abort."""
+        return self._descriptor
+
+    def write(self, data: Data) -> None:
+        """Add all of ``data``; on error the file is removed."""
+        try:
+            _write_all(self._descriptor, data)
+        except OSError as error:
+            self._condemn(error)
+        self.size += len(data)
+
+    def overwrite(self, offset: int, data: Data) -> None:
+        """Replace bytes written before; on error the file is removed."""
+        view = memoryview(data)
+        try:
+            while view:
+                written = os.pwrite(self._descriptor, view, offset)
+                offset, view = offset + written, view[written:]
+        except OSError as error:
+            self._condemn(error)
+
+    def commit(self, mode: int = 0o700) -> None:
+        """Make the file durable, with its name and with ``mode``, and close it; on error it is removed.
+
+        The mode must change before the fsync: a file that is durable but invisible is removed by start-up repair.
+        """
+        try:
+            os.fchmod(self._descriptor, mode)
+            os.fsync(self._descriptor)
+        except OSError as error:
+            self._condemn(error)
+        descriptor, self._descriptor = self._descriptor, -1
+        try:
+            os.close(descriptor)
+        except OSError as error:
+            self._unlink()
+            fail(error, self.name)
+
+    def abort(self) -> None:
+        """Remove the file, whatever state it is in; nothing after commit."""
+        if self._descriptor >= 0:
+            self._unlink()
+            descriptor, self._descriptor = self._descriptor, -1
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    def _unlink(self) -> None:
+        # What cannot be unlinked (a read-only file system) is still invisible, and repair's business.
+        with contextlib.suppress(OSError):
+            os.unlink(self.name, dir_fd=self.directory)
+
+    def _condemn(self, error: OSError) -> NoReturn:
+        self.abort()
+        fail(error, self.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abort()
+
+
+def append(name: str, data: Data, directory: int | None = None) -> None:
+    """Add ``data`` to a file's end, durably; the file is made (mode 0600) if there is none.
+
+    On error the file is cut back to its length before, and WriteError or NoSpace raised. Writers wait for each other.
+    """
+    try:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(name, flags, 0o600, dir_fd=directory)
+    except OSError as error:
+        fail(error, name)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        before = os.fstat(descriptor).st_size
+        try:
+            _write_all(descriptor, data)
+            os.fsync(descriptor)
+        except OSError as error:
+            os.ftruncate(descriptor, before)
+            fail(error, name)
+    except OSError as error:
+        if isinstance(error, WriteError):
+            raise
+        fail(error, name)
+    finally:
+        os.close(descriptor)
+
+
+def append_chunks(descriptor: int, chunks: Iterable[Data], size_limit: int) -> None:
+    """Add chunks to the end of a file that is open with O_APPEND and locked, durably.
+
+    On any error, also of the iterator, the file is cut back to its length before. ``size_limit`` is for the whole
+    file, 0 for none; more than that is an EFBIG. Raises WriteError, NoSpace, and what the iterator raises.
+    """
+    before = size = os.fstat(descriptor).st_size
+    try:
+        for chunk in chunks:
+            size += len(chunk)
+            if 0 < size_limit < size:
+                fail(OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "")
+            try:
+                _write_all(descriptor, chunk)
+            except OSError as error:
+                fail(error, "")
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            fail(error, "")
+    except BaseException:
+        os.ftruncate(descriptor, before)
+        raise
+
+
+def move(source: str, target: str, directory: int | None = None) -> None:
+    """Rename, replacing what stands at ``target``. Raises FileNotFoundError, WriteError, NoSpace."""
+    try:
+        os.rename(source, target, src_dir_fd=directory, dst_dir_fd=directory)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        fail(error, target)
+
+
+def link(source: str, target: str, source_directory: int | None = None, target_directory: int | None = None) -> None:
+    """Give a file a second name, never clobbering. Raises FileExistsError, FileNotFoundError, WriteError, NoSpace."""
+    try:
+        os.link(source, target, src_dir_fd=source_directory, dst_dir_fd=target_directory, follow_symlinks=False)
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError as error:
+        fail(error, target)
+
+
+def sync_directory(name: str, directory: int | None = None) -> None:
+    """Make the names in a directory durable. Raises WriteError, NoSpace."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    except OSError as error:
+        fail(error, name)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        fail(error, name)
+    finally:
+        os.close(descriptor)
+
+
+def is_locked(descriptor: int) -> bool:
+    """Whether someone else is still writing the file (its commit has not returned)."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
+
+
+def remove_leftover(name: str, before: float, directory: int | None = None) -> bool:
+    """Remove a file that a process began and did not live to commit; whether it was one.
+
+    It is a left-over if it is invisible (no owner's execute bit), last changed before the time ``before``, and locked
+    by nobody. The lock is held over the removal, so that no writer can make the file visible in between.
+    """
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_mode & stat.S_IXUSR or status.st_mtime >= before:
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

@@ -1,0 +1,355 @@
+"""Writing into mailboxes: Maildir directories and mbox files, as the process's effective user.
+
+===========================  =========================================================================================
+deliver_to_maildir returned  the message stands whole in new/ and survives a power cut, the name as well as the bytes:
+                             the file is synced before it is linked into new/, and new/ after it. (Without the second
+                             one, mail that has left the queue may be found in tmp/ only, after a power cut.)
+                             Directories made on the way are synced into their parents.
+deliver_to_maildir raised    nothing of the message stands in new/ or tmp/.
+Mbox.append returned         the message stands whole at the end of the file and survives a power cut.
+Mbox.append raised           the file is as long as before. After a power cut within append, a part of the message may
+                             stand at its end; the next append begins a line of its own behind that.
+===========================  =========================================================================================
+
+What users could put in the way is refused: a symbolic link that is not root's, a file with more than one name, anything
+but a regular file. The message's text comes as an iterator of chunks; what that raises is passed on, after
+cleaning up.
+
+Source: maildir(5); Postfix's local(8), mbox_open(3) and safe_open(3).
+"""
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import NamedTuple, Self
+
+from pyfix.system import durable
+from pyfix.system.clock import now_usec
+
+_ATTEMPTS_PER_NAME = 5
+
+
+class MailboxError(Exception):
+    """Nothing was delivered. ``errno`` is the system's error number, ``reason`` says what was being done."""
+
+    def __init__(self, number: int | None, reason: str) -> None:
+        self.errno = number or errno.EIO
+        self.reason = reason
+        super().__init__(reason)
+
+
+def _trouble(action: str, error: OSError) -> MailboxError:
+    return MailboxError(error.errno, f"{action}: {error.strerror}")
+
+
+# Maildir ------------------------------------------------------------------------------------------------------------
+
+
+def deliver_to_maildir(path: str, host: str, chunks: Iterable[bytes], size_limit: int) -> str:
+    """Delivers into the Maildir at ``path``, made if there is none. Raises MailboxError.
+
+    ``size_limit`` is in bytes, 0 for none. Returns a warning, empty if all is well.
+    """
+    maildir = _open_directory(path, None, path)
+    try:
+        tmp = _open_directory("tmp", maildir, path)
+        try:
+            _open_and_close("new", maildir, path)
+            _open_and_close("cur", maildir, path)
+            return _deliver(_Places(path, maildir, tmp), _host_part(host), chunks, size_limit)
+        finally:
+            os.close(tmp)
+    finally:
+        os.close(maildir)
+
+
+class _Places(NamedTuple):
+    path: str
+    maildir: int
+    tmp: int
+
+    def shown(self, name: str) -> str:
+        return f"{self.path}/{name}"
+
+
+def _deliver(places: _Places, host: str, chunks: Iterable[bytes], size_limit: int) -> str:
+    file = _create_in_tmp(places, host)
+    try:
+        for chunk in chunks:
+            if size_limit and file.size + len(chunk) > size_limit:
+                raise MailboxError(errno.EFBIG, f"error writing message: {os.strerror(errno.EFBIG)}")
+            file.write(chunk)
+        status = os.fstat(file.fileno())
+        file.commit(0o600)
+    except durable.WriteError as error:
+        raise _trouble("error writing message", error) from None
+    finally:
+        # After commit this does nothing: the file has a name of its own then, which the next step removes.
+        file.abort()
+    try:
+        _publish(places, file.name, status, host)
+    finally:
+        warning = _unlink(places, file.name)
+    return warning
+
+
+def _create_in_tmp(places: _Places, host: str) -> durable.DurableFile:
+    for _ in range(_ATTEMPTS_PER_NAME):
+        now = now_usec()
+        name = f"{now // 1_000_000}.M{now % 1_000_000}P{os.getpid()}.{host}"
+        action = "create maildir file " + places.shown("tmp/" + name)
+        try:
+            return durable.DurableFile(name, places.tmp)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _trouble(action, error) from None
+    raise MailboxError(errno.EAGAIN, f"{action}: {os.strerror(errno.EEXIST)}")
+
+
+def _publish(places: _Places, tmp_name: str, status: os.stat_result, host: str) -> None:
+    """Links the file into new/, under a name that device and inode number make unique, and makes that name durable."""
+    for _ in range(_ATTEMPTS_PER_NAME):
+        now = now_usec()
+        identifier = f"V{status.st_dev:x}I{status.st_ino:x}M{now % 1_000_000:06d}"
+        name = f"new/{now // 1_000_000}.{identifier}.{host}"
+        try:
+            durable.link(tmp_name, name, places.tmp, places.maildir)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _trouble(f"create maildir file {places.shown(name)}", error) from None
+        try:
+            durable.sync_directory("new", places.maildir)
+        except durable.WriteError as error:
+            with suppress(OSError):  # the error above is the one to tell; a message that stays is a duplicate at worst
+                os.unlink(name, dir_fd=places.maildir)
+            raise _trouble(f"sync {places.path}/new", error) from None
+        return
+    raise MailboxError(errno.EAGAIN, f"create maildir file {places.shown(name)}: {os.strerror(errno.EEXIST)}")
+
+
+def _unlink(places: _Places, name: str) -> str:
+    try:
+        os.unlink(name, dir_fd=places.tmp)
+    except OSError as error:
+        return "remove " + places.shown(f"tmp/{name}") + f": {error.strerror}"
+    return ""
+
+
+def _host_part(host: str) -> str:
+    return host.replace("/", "\\057").replace(":", "\\072")
+
+
+def _open_and_close(name: str, parent: int, path: str) -> None:
+    os.close(_open_directory(name, parent, path))
+
+
+def _open_directory(name: str, parent: int | None, path: str) -> int:
+    """A descriptor of the directory, which is made (mode 0700) with its parents if there is none."""
+    shown = path if parent is None else f"{path}/{name}"
+    try:
+        try:
+            return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
+        except FileNotFoundError:
+            _make_directory(name, parent)
+            return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
+    except OSError as error:
+        raise _trouble(f"create maildir directory {shown}", error) from None
+
+
+def _make_directory(name: str, parent: int | None) -> None:
+    above = os.path.dirname(name.rstrip("/"))
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        if parent is not None or not above.strip("/"):
+            raise
+        _make_directory(above, None)
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700)
+    durable.sync_directory(above or ".", parent)
+
+
+# mbox ---------------------------------------------------------------------------------------------------------------
+
+
+class Locks(NamedTuple):
+    """How a mailbox file is locked: Postfix's mailbox_delivery_lock and the parameters beside it."""
+
+    # some of "fcntl", "flock", "dotlock"
+    styles: tuple[str, ...]
+    attempts: int
+    # seconds between attempts
+    delay: float
+    # seconds until a lock file counts as left over
+    stale: float
+
+
+class Mbox:
+    """An mbox file, open and locked. Lock files come and go with the rights of the caller of open() and release()."""
+
+    def __init__(self, path: str, descriptor: int, lock_file: str) -> None:
+        self.path = path
+        self._descriptor = descriptor
+        self._lock_file = lock_file
+
+    @classmethod
+    def open(
+        cls, path: str, locks: Locks, give_to: tuple[int, int] | None, sleep: Callable[[float], None] = time.sleep
+    ) -> Self:
+        """Opens the file at ``path``, or makes it (mode 0600), and locks it. Raises MailboxError.
+
+        ``give_to`` is the owner (user, group) of a file that had to be made; None: whoever makes it.
+        """
+        descriptor = _open_or_create(path, give_to)
+        lock_file = ""
+        try:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                if "dotlock" in locks.styles:
+                    _make_lock_file(f"{path}.lock", locks, sleep)
+                    lock_file = f"{path}.lock"
+                _lock(descriptor, locks, sleep)
+                _check_still_there(descriptor)
+        except MailboxError:
+            cls(path, descriptor, lock_file).release()
+            raise
+        return cls(path, descriptor, lock_file)
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether it is a plain file, and not a device or a pipe."""
+        return stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+
+    @property
+    def owner(self) -> int:
+        """The uid of its owner."""
+        return os.fstat(self._descriptor).st_uid
+
+    def append(self, chunks: Iterable[bytes], size_limit: int) -> None:
+        """Adds text to the end. ``size_limit`` is for the whole file, in bytes, 0 for none. Raises MailboxError."""
+        try:
+            durable.append_chunks(self._descriptor, self._separated(chunks), size_limit)
+        except durable.WriteError as error:
+            raise _trouble("error writing message", error) from None
+
+    def _separated(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """The chunks, behind what is missing of a blank line at the end of the file."""
+        size = os.fstat(self._descriptor).st_size
+        end = os.pread(self._descriptor, 2, max(size - 2, 0))
+        if size and end != b"\n\n":
+            yield b"\n" if end.endswith(b"\n") else b"\n\n"
+        yield from chunks
+
+    def release(self) -> None:
+        """Unlocks and closes the file."""
+        os.close(self._descriptor)
+        if self._lock_file:
+            with suppress(OSError):  # someone else may have broken the lock; if not, it will be stale
+                os.unlink(self._lock_file)
+
+
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+def _open_or_create(path: str, give_to: tuple[int, int] | None) -> int:
+    try:
+        return _open_existing(path)
+    except FileNotFoundError:
+        pass
+    try:
+        descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        try:
+            return _open_existing(path)
+        except FileNotFoundError as error:
+            raise _trouble("cannot open file", error) from None
+    except OSError as error:
+        raise _trouble("cannot create file exclusively", error) from None
+    try:
+        if give_to is not None:
+            os.fchown(descriptor, *give_to)
+    except OSError as error:
+        # Nobody else has written to it: it was made a moment ago, in a directory where only root writes.
+        os.close(descriptor)
+        os.unlink(path)
+        raise _trouble("cannot change file ownership", error) from None
+    return descriptor
+
+
+def _open_existing(path: str) -> int:
+    """Raises FileNotFoundError, else MailboxError."""
+    try:
+        try:
+            descriptor = os.open(path, _FLAGS | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            if os.lstat(path).st_uid != 0:
+                raise MailboxError(errno.EPERM, "file is a symbolic link") from None
+            descriptor = os.open(path, _FLAGS)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _trouble("cannot open file", error) from None
+    names = os.fstat(descriptor).st_nlink
+    if names != 1:
+        os.close(descriptor)
+        raise MailboxError(errno.EPERM, f"file has {names} hard links")
+    return descriptor
+
+
+def _make_lock_file(path: str, locks: Locks, sleep: Callable[[float], None]) -> None:
+    for attempt in range(locks.attempts):
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise _trouble(f"unable to create lock file {path}", error) from None
+        else:
+            return
+        if attempt + 1 < locks.attempts:
+            _remove_if_stale(path, locks.stale)
+            sleep(locks.delay)
+    raise MailboxError(errno.EAGAIN, f"unable to create lock file {path}: {os.strerror(errno.EEXIST)}")
+
+
+def _remove_if_stale(path: str, stale: float) -> None:
+    try:
+        if time.time() > os.stat(path, follow_symlinks=False).st_ctime + stale:
+            os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _trouble(f"unable to create lock file {path}", error) from None
+
+
+def _check_still_there(descriptor: int) -> None:
+    """Some software replaces the file under its lock."""
+    if os.fstat(descriptor).st_nlink != 1:
+        raise MailboxError(errno.EAGAIN, "target file status changed unexpectedly")
+
+
+def _lock(descriptor: int, locks: Locks, sleep: Callable[[float], None]) -> None:
+    for style, function in (("flock", fcntl.flock), ("fcntl", fcntl.lockf)):
+        if style not in locks.styles:
+            continue
+        for attempt in range(locks.attempts):
+            try:
+                function(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                busy = error.errno in (errno.EAGAIN, errno.EACCES)
+                if not busy or attempt + 1 == locks.attempts:
+                    number = errno.EAGAIN if busy else error.errno
+                    raise MailboxError(
+                        number, f"unable to lock for exclusive access: {os.strerror(number or errno.EIO)}"
+                    ) from None
+            sleep(locks.delay)

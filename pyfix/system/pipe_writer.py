@@ -1,0 +1,82 @@
+"""Content on its way into a pipe from an event loop, as fast as the other end takes it."""
+
+import asyncio
+import os
+from collections.abc import Callable
+
+
+class PipeWriter:
+    """Writes to a pipe, and keeps what it does not take yet.
+
+    ``fd`` does not block; it is the writer's from now on. Whoever writes should stop while ``held`` is not zero, until
+    ``on_room`` is called. When nobody reads any more what is written is dropped: the reader has its reasons, and tells
+    them otherwise.
+    """
+
+    __slots__ = ("_ending", "_fd", "_held", "_loop", "_on_room", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, on_room: Callable[[], None]) -> None:
+        self._loop = loop
+        self._fd = fd
+        self._on_room = on_room
+        self._held: list[bytes] = []
+        self._waiting = False
+        self._ending = False
+
+    @property
+    def held(self) -> int:
+        """Bytes that the pipe did not take yet."""
+        return sum(map(len, self._held))
+
+    def write(self, data: bytes) -> None:
+        """Writes what the pipe takes now, and keeps the rest."""
+        if self._fd < 0:
+            return
+        self._held.append(data)
+        if not self._waiting:
+            self._flush()
+
+    def finish(self) -> None:
+        """Closes the pipe as soon as it has taken everything."""
+        self._ending = True
+        if not self._held:
+            self.close()
+
+    def close(self) -> None:
+        """Closes the pipe; what is held is dropped."""
+        self._held.clear()
+        if self._fd >= 0:
+            self._wait(wanted=False)
+            os.close(self._fd)
+            self._fd = -1
+
+    def _flush(self) -> None:
+        try:
+            while self._held:
+                data = self._held[0]
+                written = os.write(self._fd, data)
+                if written < len(data):
+                    self._held[0] = data[written:]
+                else:
+                    self._held.pop(0)
+        except BlockingIOError:
+            self._wait(wanted=True)
+            return
+        except BrokenPipeError:
+            self.close()
+        else:
+            self._wait(wanted=False)
+            if self._ending:
+                self.close()
+
+    def _writable(self) -> None:
+        self._flush()
+        if not self._held:
+            self._on_room()
+
+    def _wait(self, *, wanted: bool) -> None:
+        if wanted and not self._waiting:
+            self._loop.add_writer(self._fd, self._writable)
+        elif self._waiting and not wanted:
+            self._loop.remove_writer(self._fd)
+        self._waiting = wanted

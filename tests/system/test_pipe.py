@@ -1,0 +1,69 @@
+"""Pipes in an event loop."""
+
+import asyncio
+import os
+
+import pytest
+
+from pyfix.system.pipe import NotAPipe, PipeReader, open_pipe, write_pipe
+
+
+async def read(fd: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    end: asyncio.Future[None] = loop.create_future()
+    chunks: list[bytes] = []
+    PipeReader(loop, fd, chunks.append, lambda error: end.set_exception(error) if error else end.set_result(None))
+    await end
+    return b"".join(chunks)
+
+
+def test_everything_arrives_however_large() -> None:
+    chunks = [b"x" * size for size in (1, 70_000, 300_000, 0, 5)]
+
+    async def main() -> None:
+        reading, writing = open_pipe()
+        got = asyncio.create_task(read(reading))
+        assert await write_pipe(writing, chunks)
+        os.close(writing)
+        assert await got == b"".join(chunks)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(reading)
+
+    asyncio.run(main())
+
+
+def test_nobody_reads() -> None:
+    async def main() -> None:
+        reading, writing = open_pipe()
+        written = asyncio.create_task(write_pipe(writing, [b"x" * 300_000]))
+        await asyncio.sleep(0)
+        os.close(reading)
+        assert not await written
+        os.close(writing)
+
+    asyncio.run(main())
+
+
+def test_a_closed_reader_says_no_more() -> None:
+    async def main() -> None:
+        reading, writing = os.pipe()
+        said: list[object] = []
+        reader = PipeReader(asyncio.get_running_loop(), reading, said.append, said.append)
+        os.write(writing, b"x")
+        reader.close()
+        reader.close()
+        await asyncio.sleep(0)
+        os.close(writing)
+        assert said == []
+
+    asyncio.run(main())
+
+
+def test_only_pipes(tmp_path) -> None:
+    async def main() -> None:
+        fd = os.open(tmp_path, os.O_RDONLY)
+        with pytest.raises(NotAPipe):
+            PipeReader(asyncio.get_running_loop(), fd, print, print)
+        os.close(fd)
+
+    asyncio.run(main())
