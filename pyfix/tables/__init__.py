@@ -1,1 +1,1 @@
-"""Floor 3. Lookup tables: the interface, and one small module a type, imported on demand."""
+"""Floor 3. Lookup tables: one interface, one small module a type, imported when a table of that type is opened."""

@@ -1,0 +1,33 @@
+"""unix: the machine's users and groups, ``unix:passwd.byname`` and ``unix:group.byname``."""
+
+from collections.abc import Callable
+
+from pyfix.system.users import group_entry, passwd_entry
+from pyfix.tables.table import TableError
+
+_MAPS: dict[str, Callable[[str], str | None]] = {"group.byname": group_entry, "passwd.byname": passwd_entry}
+
+
+class UnixTable:
+    """One of the system's databases; values are lines of passwd(5) or group(5)."""
+
+    partial = True
+
+    def __init__(self, name: str, entry: Callable[[str], str | None]) -> None:
+        self.name = name
+        self._entry = entry
+
+    def look_up(self, key: str) -> str | None:
+        """The entry's line; the key's case counts first, then lower case, as for mail addresses."""
+        try:
+            return self._entry(key) or (self._entry(key.lower()) if key.isascii() and key != key.lower() else None)
+        except (OSError, ValueError) as error:
+            raise TableError(self.name, f"look-up failed: {error}") from None
+
+
+def open_table(name: str, argument: str) -> UnixTable:
+    """The database of that name."""
+    entry = _MAPS.get(argument)
+    if entry is None:
+        raise TableError(name, f"unknown database; known are {', '.join(sorted(_MAPS))}")
+    return UnixTable(name, entry)
