@@ -1,0 +1,255 @@
+"""The active queue: the messages that the queue manager works on, each with a descriptor while it is of use.
+
+There may be more messages than descriptors. So a message keeps the descriptor that its envelope was read from as long
+as few do so; else it is opened again for each delivery.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+
+from msgspec.structs import replace
+
+from pyfix.spool.directories import Spool
+from pyfix.spool.queue_file import Envelope, QueuedRecipient, mark_done, read_envelope, read_recipients
+from pyfix.spool.record import CorruptFile
+from pyfix.system.durable import is_locked
+from pyfix.system.lock import try_lock
+
+_KEPT_LIMIT = 256
+"""Descriptors that messages keep between deliveries: the usual limit of a process is 1,024."""
+_SCAN_PATIENCE = 100
+_BOGUS_LIMIT = 1000
+
+
+class AlreadyRunning(Exception):
+    """Another process works on this active queue."""
+
+
+class ActiveFile:
+    """The file of an active message.
+
+    ``envelope`` is kept without its recipients.
+    """
+
+    __slots__ = (
+        "active_usec",
+        "descriptor",
+        "envelope",
+        "forced_expire",
+        "gone",
+        "notice_due",
+        "queue_id",
+        "rest",
+        "tried_before",
+        "users",
+    )
+
+    def __init__(self, queue_id: str, descriptor: int, envelope: Envelope, active_usec: int) -> None:
+        self.queue_id = queue_id
+        self.envelope = envelope
+        # when it became active, microseconds since the epoch
+        self.active_usec = active_usec
+        # where to read more recipients from; 0 when all are read
+        self.rest = envelope.rest
+        # postsuper -e has been at it: it has no time left
+        self.forced_expire = False
+        # there may be logs and marks of an earlier attempt
+        self.tried_before = True
+        # the sender may have to be told of recipients that bounced
+        self.notice_due = False
+        # somebody else has taken the file away: nothing is left to be done to it
+        self.gone = False
+        # its descriptor, -1: closed; and how many deliveries use it
+        self.descriptor = descriptor
+        self.users = 0
+
+
+class ActiveQueue:
+    """The queue manager's hold on active/. All methods raise OSError where the file system is in trouble.
+
+    ``on_corrupt`` is told of each file that was put into corrupt/: queue ID, where it was, and why. ``on_bogus`` is
+    told, once, of the path of what is no file: it stays where it is.
+    """
+
+    def __init__(
+        self, spool: Spool, on_corrupt: Callable[[str, str, str], None], on_bogus: Callable[[str], None]
+    ) -> None:
+        """Takes the queue for this process alone. Raises AlreadyRunning."""
+        self._spool = spool
+        self._on_corrupt = on_corrupt
+        self._on_bogus = on_bogus
+        self._bogus: set[str] = set()
+        self._kept = 0
+        self._lock = os.open("active", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=spool.descriptor)
+        if not try_lock(self._lock):
+            os.close(self._lock)
+            raise AlreadyRunning(spool.root)
+
+    def close(self) -> None:
+        """Gives the queue up."""
+        os.close(self._lock)
+
+    def repair(self, started: float) -> None:
+        """Puts in order what a crash has left (Spool.repair)."""
+        for path in self._spool.repair(started).bogus:
+            self._pass_over(path)
+
+    def due(self, queue: str, now: float, later: Callable[[str, float], None]) -> Iterator[str]:
+        """Scans ``queue`` for messages that are due at ``now``, seconds since the epoch; "" between many others.
+
+        ``later`` is told of deferred messages that are not due yet, and when they will be.
+        """
+        for number, found in enumerate(self._spool.scan(queue, self._pass_over)):
+            if found.ready and found.mtime <= now:
+                yield found.queue_id
+                continue
+            if found.ready and queue == "deferred":
+                later(found.queue_id, found.mtime)
+            if number % _SCAN_PATIENCE == 0:
+                yield ""
+
+    def _pass_over(self, path: str) -> None:
+        if path not in self._bogus and len(self._bogus) < _BOGUS_LIMIT:
+            self._bogus.add(path)
+            self._on_bogus(path)
+
+    def activate(
+        self, queue: str, queue_id: str, now_usec: int, recipient_limit: int
+    ) -> tuple[ActiveFile, tuple[QueuedRecipient, ...]] | None:
+        """Moves a message from ``queue`` to active and reads it: the file, and recipients up to the limit.
+
+        None: it is not there, or not complete, or corrupt.
+        """
+        try:
+            descriptor = self._spool.open(queue, queue_id)
+        except FileNotFoundError:
+            return None
+        try:
+            if is_locked(descriptor):
+                # Its fsync is under way: should that fail, the client is told so, and nothing may be delivered.
+                os.close(descriptor)
+                return None
+            self._spool.move(queue_id, queue, "active")
+            file, recipients = self._read(queue_id, descriptor, now_usec, recipient_limit)
+        except FileNotFoundError:
+            os.close(descriptor)
+            return None
+        except CorruptFile as error:
+            os.close(descriptor)
+            self._put_aside(queue_id, queue, error)
+            return None
+        except OSError:
+            os.close(descriptor)
+            raise
+        if file.tried_before:
+            # What it says of the recipients that are left is about to be found out again.
+            self._spool.remove("defer", queue_id)
+        self._kept += 1
+        if self._kept > _KEPT_LIMIT:
+            self._drop(file)
+        return file, recipients
+
+    @staticmethod
+    def _read(
+        queue_id: str, descriptor: int, now_usec: int, recipient_limit: int
+    ) -> tuple[ActiveFile, tuple[QueuedRecipient, ...]]:
+        envelope = read_envelope(descriptor, recipient_limit)
+        status = os.fstat(descriptor)
+        recipients = envelope.recipients
+        file = ActiveFile(queue_id, descriptor, replace(envelope, recipients=()), now_usec)
+        file.forced_expire = bool(status.st_mode & stat.S_IXGRP)
+        # A file that has its first mtime was not deferred, and nobody in it was marked, since it was accepted.
+        first_mtime = status.st_mtime < envelope.create_time + 1
+        file.tried_before = not first_mtime or len(recipients) < envelope.recipient_count
+        file.notice_due = file.tried_before
+        return file, recipients
+
+    def more_recipients(self, file: ActiveFile, limit: int) -> tuple[QueuedRecipient, ...]:
+        """The next recipients, none if the file is gone or corrupt."""
+        recipients: tuple[QueuedRecipient, ...] = ()
+        rest = 0
+        try:
+            with self.opened(file) as descriptor:
+                recipients, rest = read_recipients(descriptor, file.envelope, file.rest, limit)
+        except FileNotFoundError:
+            file.gone = True
+        except CorruptFile as error:
+            file.gone = True
+            self._put_aside(file.queue_id, "active", error)
+        file.rest = rest
+        return recipients
+
+    def _put_aside(self, queue_id: str, where: str, error: CorruptFile) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._spool.quarantine("active", queue_id)
+        self._on_corrupt(queue_id, where, str(error))
+
+    @contextlib.contextmanager
+    def opened(self, file: ActiveFile) -> Iterator[int]:
+        """The message's read-only descriptor, within the context. Raises FileNotFoundError, and then it is gone."""
+        if file.descriptor < 0:
+            try:
+                file.descriptor = self._spool.open("active", file.queue_id)
+            except FileNotFoundError:
+                file.gone = True
+                raise
+            self._kept += 1
+        file.users += 1
+        try:
+            yield file.descriptor
+        finally:
+            file.users -= 1
+            if self._kept > _KEPT_LIMIT and not file.users:
+                self._drop(file)
+
+    def _drop(self, file: ActiveFile) -> None:
+        if file.descriptor >= 0:
+            os.close(file.descriptor)
+            file.descriptor = -1
+            self._kept -= 1
+
+    def mark(self, file: ActiveFile, offsets: Iterable[int]) -> None:
+        """Marks recipients as done."""
+        try:
+            descriptor = self._spool.open("active", file.queue_id, write=True)
+        except FileNotFoundError:
+            file.gone = True
+            return
+        try:
+            for offset in offsets:
+                mark_done(descriptor, offset)
+        except CorruptFile as error:
+            file.gone = True
+            self._put_aside(file.queue_id, "active", error)
+        finally:
+            os.close(descriptor)
+
+    def has_bounce_log(self, file: ActiveFile) -> bool:
+        """Whether recipients have bounced that the sender was not told of."""
+        return self._spool.find("bounce", file.queue_id) is not None
+
+    def defer(self, file: ActiveFile, when: int) -> None:
+        """Moves the message to deferred; it is due at ``when``, seconds since the epoch."""
+        try:
+            self._spool.set_retry_time("active", file.queue_id, when)
+            self._spool.move(file.queue_id, "active", "deferred")
+        except FileNotFoundError:
+            file.gone = True
+
+    def remove(self, file: ActiveFile) -> None:
+        """Removes the message: it was delivered or bounced to everybody. For any thread."""
+        try:
+            # Where this process has put it.
+            os.unlink(self._spool.path("active", file.queue_id), dir_fd=self._spool.descriptor)
+        except FileNotFoundError:
+            file.gone = not self._spool.remove("active", file.queue_id)
+
+    def forget(self, file: ActiveFile) -> None:
+        """The message is not active any more."""
+        self._drop(file)
+        if file.gone:
+            # What was logged since it was taken away.
+            self._spool.remove("bounce", file.queue_id)
+            self._spool.remove("defer", file.queue_id)

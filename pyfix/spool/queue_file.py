@@ -1,0 +1,483 @@
+"""Queue files: a message with its envelope, in Postfix's format, as a stopped Postfix leaves and takes it.
+
+=========  ==================================================================================================
+segment    records
+=========  ==================================================================================================
+envelope   C size, T arrival time, A attributes, F full name, S sender, W time of the delay warning; for each
+           recipient A notify_flags, A dsn_orig_rcpt, O original recipient, R recipient
+content    M, then N and L records: the text
+extracted  X, A attributes learnt from the content, more recipients (sendmail -t)
+end        E: a file without it was never accepted
+=========  ==================================================================================================
+
+C comes first and is overwritten in place when all is known. An R record becomes a D record, in place, when the
+recipient needs no more attempts.
+
+Strings are UTF-8 in the file and str above. Bytes that are no UTF-8, which only another mail system can have written
+here, are read as U+FFFD: such an address bounces, it does not stop the queue.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+from msgspec import Struct
+
+from pyfix.spool import record
+from pyfix.spool.record import CorruptFile, Record, RecordReader, TextEncoder, encode, parse_number
+from pyfix.system.durable import DurableFile
+
+NOTIFY_NEVER, NOTIFY_SUCCESS, NOTIFY_FAILURE, NOTIFY_DELAY = 1, 2, 4, 8
+SMTPUTF8_REQUESTED, SMTPUTF8_HEADER, SMTPUTF8_SENDER, SMTPUTF8_RECIPIENT = 1, 2, 4, 8
+
+_BUFFER_SIZE = 65536
+_SIZE_RECORD_SIZE = 2 + 6 * 15 + 5
+_RET_FLAGS = {"FULL": 1, "HDRS": 2}
+_RET_NAMES = {b"1": "FULL", b"2": "HDRS"}
+ENVELOPE_TYPES = frozenset(bytes([kind]) for kind in b"CTcFILSDRO/WVA>KreP")
+_ATTRIBUTE_LIMIT = 100
+_FORBIDDEN = re.compile(r"[\0\r\n]")
+
+
+class NewRecipient(Struct, frozen=True):
+    """A recipient of a message to be stored."""
+
+    address: str
+    # the address before it was rewritten; empty if it is the same
+    original: str = ""
+    # RFC 3461 ORCPT, decoded, "rfc822;user@example.com"; Postfix stores one for every recipient
+    orcpt: str = ""
+    # RFC 3461 NOTIFY: 0, or a sum of 1 never, 2 success, 4 failure, 8 delay
+    notify: int = 0
+
+
+class NewMessage(Struct, frozen=True):
+    """The envelope of a message to be stored."""
+
+    # empty for the null sender
+    sender: str
+    # microseconds since the epoch
+    arrival_usec: int
+    # time of this file's making, seconds since the epoch: the message's age in the queue counts from here
+    create_time: int
+    recipients: tuple[NewRecipient, ...] = ()
+    full_name: str = ""
+    # "8bit", "7bit" or empty
+    encoding: str = ""
+    # a sum of SMTPUTF8_*
+    smtputf8: int = 0
+    # RFC 3461 ENVID, decoded, and RET: "", "FULL" or "HDRS"
+    envid: str = ""
+    ret: str = ""
+    attributes: Mapping[str, str] = {}
+    # when to warn the sender of a delay, seconds since the epoch; 0 never
+    warn_time: int = 0
+
+
+class QueuedRecipient(Struct, frozen=True):
+    """A recipient who is still to be served; ``offset`` is where the R record stands."""
+
+    offset: int
+    address: str
+    original: str = ""
+    orcpt: str = ""
+    notify: int = 0
+
+
+class Envelope(Struct, frozen=True):
+    """All of a queue file but its content."""
+
+    sender: str
+    # microseconds since the epoch
+    arrival_usec: int
+    # seconds since the epoch; 0 if the file does not say
+    create_time: int
+    # those still to be served, at most as many as were asked for
+    recipients: tuple[QueuedRecipient, ...]
+    # where to read more recipients from; 0 when these are all
+    rest: int
+    # what C says: all recipients, served or not
+    recipient_count: int
+    # the content's size as records, bytes: the size that Postfix logs and shows
+    size: int
+    content_offset: int
+    # the length of the content segment: the X record stands at content_offset + data_size
+    data_size: int
+    qmgr_flags: int = 0
+    smtputf8: int = 0
+    full_name: str = ""
+    encoding: str = ""
+    envid: str = ""
+    ret: str = ""
+    attributes: Mapping[str, str] = {}
+    # when to warn of a delay, seconds since the epoch, and where that record stands; 0 none
+    warn_time: int = 0
+    warn_offset: int = 0
+    # "transport:nexthop" of a content filter
+    content_filter: str = ""
+    redirect: str = ""
+    verp_delimiters: str = ""
+
+
+def _text(value: str) -> bytes:
+    if _FORBIDDEN.search(value):
+        raise ValueError(f"NUL, CR or LF in a record: {value[:80]!r}")
+    return value.encode("utf-8")
+
+
+def encode_attribute(name: str, value: str | int) -> bytes:
+    """An A record. Raises ValueError for NUL, CR or LF."""
+    return encode(record.ATTRIBUTE, _text(f"{name}={value}"))
+
+
+def encode_time(usec: int) -> bytes:
+    """A T record."""
+    return encode(record.TIME, b"%d %d" % divmod(usec, 1_000_000))
+
+
+def encode_recipient(recipient: NewRecipient) -> bytes:
+    """A recipient's records."""
+    address = _text(recipient.address)
+    parts = []
+    if recipient.notify:
+        parts.append(encode_attribute("notify_flags", recipient.notify))
+    if recipient.orcpt:
+        parts.append(encode_attribute("dsn_orig_rcpt", recipient.orcpt))
+    original = _text(recipient.original) if recipient.original else address
+    parts += (encode(record.ORIGINAL, original), encode(record.RECIPIENT, address))
+    return b"".join(parts)
+
+
+def encode_dsn(envid: str, ret: str) -> bytes:
+    """The A records of RFC 3461 ENVID and RET, where they are not empty."""
+    records = encode_attribute("envelope_id", to_xtext(envid)) if envid else b""
+    return records + encode_attribute("ret_flags", _RET_FLAGS[ret]) if ret else records
+
+
+def to_xtext(text: str) -> str:
+    """RFC 3461 section 4, of the text's UTF-8: Postfix keeps ENVID so in its files."""
+    return "".join(
+        chr(byte) if 33 <= byte <= 126 and byte not in b"+=" else f"+{byte:02X}" for byte in text.encode("utf-8")
+    )
+
+
+def from_xtext(xtext: str) -> str:
+    """The text of RFC 3461 xtext; what is not well formed is left as it is."""
+    decoded = re.sub(rb"\+([0-9A-F]{2})", lambda match: bytes.fromhex(match[1].decode()), xtext.encode("utf-8"))
+    return decoded.decode("utf-8", "replace")
+
+
+class QueueFileWriter:
+    """Writes a queue file, in bounded memory: ``begin``, ``write_content``..., ``finish``, ``commit``; or ``abort``.
+
+    All raise WriteError and NoSpace, after which nothing of the file is left. ``commit`` may run in another thread.
+    """
+
+    __slots__ = ("_buffer", "_buffered", "_encoder", "_file", "_message", "_qmgr_flags", "_started", "content_offset")
+
+    def __init__(self, file: DurableFile) -> None:
+        self._file = file
+        self._buffer: list[bytes] = []
+        self._buffered = 0
+        self._encoder = TextEncoder()
+        self._message: NewMessage | None = None
+        self._qmgr_flags = 0
+        self._started = 0
+        self.content_offset = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file so far."""
+        return self._file.size + self._buffered
+
+    def _put(self, data: bytes) -> None:
+        self._buffer.append(data)
+        self._buffered += len(data)
+        if self._buffered >= _BUFFER_SIZE:
+            self._flush()
+
+    def _flush(self) -> None:
+        data = b"".join(self._buffer)
+        self._buffer.clear()
+        self._buffered = 0
+        self._file.write(data)
+
+    def _put_recipients(self, recipients: Iterable[NewRecipient]) -> None:
+        for recipient in recipients:
+            self._started += 1
+            self._qmgr_flags |= recipient.notify << 1
+            self._put(encode_recipient(recipient))
+
+    def begin(self, message: NewMessage) -> None:
+        """Write the envelope. Raises ValueError for a NUL, CR or LF in it."""
+        self._message = message
+        parts = [
+            _size_record((0,) * 6),
+            encode_time(message.arrival_usec),
+            encode_attribute("create_time", message.create_time),
+            encode_dsn(message.envid, message.ret),
+            *(encode_attribute(name, value) for name, value in message.attributes.items()),
+        ]
+        if message.encoding:
+            parts.append(encode_attribute("encoding", message.encoding))
+        if message.full_name:
+            parts.append(encode(record.FULL, _text(message.full_name)))
+        parts.append(encode(record.FROM, _text(message.sender)))
+        if message.warn_time:
+            parts.append(encode(record.WARN, b"%15d" % message.warn_time))
+        self._put(b"".join(parts))
+        self._put_recipients(message.recipients)
+        self._put(encode(record.MESSAGE, b""))
+        self.content_offset = self.size
+
+    def write_content(self, chunk: bytes) -> None:
+        """Write some of the content: lines ended by LF, cut anywhere."""
+        self._put(self._encoder.encode(chunk))
+
+    def finish(
+        self,
+        recipients: Iterable[NewRecipient] = (),
+        attributes: Mapping[str, str] | None = None,
+        smtputf8: int | None = None,
+    ) -> None:
+        """Write what the content told: attributes, recipients (sendmail -t), and the size record.
+
+        ``smtputf8`` replaces what the envelope said. The content's size is known now: ``data_size``.
+        """
+        assert self._message is not None
+        self._put(self._encoder.finish())
+        data_size = self.size - self.content_offset
+        parts = [encode(record.EXTRACTED, b"")]
+        parts += [encode_attribute(name, value) for name, value in (attributes or {}).items()]
+        self._put(b"".join(parts))
+        self._put_recipients(recipients)
+        utf8 = self._message.smtputf8 if smtputf8 is None else smtputf8
+        fields = (data_size, self.content_offset, self._started, self._qmgr_flags, data_size, utf8)
+        if self._file.size:
+            self._put(encode(record.END, b""))
+            self._file.overwrite(0, _size_record(fields))
+        else:
+            # Nothing is written yet: the first part in the buffer begins with the preliminary size record.
+            self._buffer[0] = _size_record(fields) + self._buffer[0][_SIZE_RECORD_SIZE:]
+            self._put(encode(record.END, b""))
+
+    @property
+    def recipient_count(self) -> int:
+        """Recipients written so far."""
+        return self._started
+
+    def commit(self) -> None:
+        """Make the message durable and visible: it is accepted when this returns."""
+        if self._buffer:
+            self._flush()
+        self._file.commit()
+
+    def abort(self) -> None:
+        """Leave nothing; nothing happens after commit."""
+        self._file.abort()
+
+
+def _size_record(fields: tuple[int, ...]) -> bytes:
+    return encode(record.SIZE, b" ".join([b"%15d" % field for field in fields]))
+
+
+class EnvelopeReader:
+    """Collects an envelope from records; the parts that queue files and maildrop files share."""
+
+    def __init__(self, reader: RecordReader, recipient_limit: int, types: frozenset[bytes] = ENVELOPE_TYPES) -> None:
+        self._reader = reader
+        self._limit = max(recipient_limit, 1)
+        self._types = types
+        self._next = 0
+        self._original: str | None = None
+        self._orcpt = ""
+        self._notify = 0
+        # the numbers of the size record; empty if there is none
+        self.fields: tuple[int, ...] = ()
+        self.recipients: list[QueuedRecipient] = []
+        self.rest = 0
+        self.texts: dict[bytes, str] = {}
+        self.attributes: dict[str, str] = {}
+        self.arrival_usec = -1
+        self.warn = (0, 0)
+        self._takers: dict[bytes, Callable[[Record], None]] = {
+            record.RECIPIENT: self._take_recipient,
+            record.ORIGINAL: self._take_original,
+            record.ATTRIBUTE: self._take_attribute,
+            record.DONE: self._forget,
+            record.CANCELED: self._forget,
+            record.SIZE: self._take_size,
+            record.TIME: self._take_time,
+            record.WARN: self._take_warning,
+        }
+
+    def read_segment(self, *ends: bytes) -> Record:
+        """Read up to a record of one of the types ``ends``, which is returned."""
+        while True:
+            item = self._reader.read()
+            if item is None:
+                raise CorruptFile(self._reader.offset, f"the file ends without the record {ends[-1].decode()}")
+            if item.type in ends:
+                self._forget()
+                return item
+            if item.type not in self._types:
+                raise CorruptFile(item.offset, f"unexpected record type {item.type!r} in the envelope")
+            self._take(item)
+
+    def _take(self, item: Record) -> None:
+        if item.type == record.FROM and record.FROM in self.texts:
+            raise CorruptFile(item.offset, "multiple sender records")
+        take = self._takers.get(item.type)
+        if take is not None:
+            take(item)
+        else:
+            self.texts[item.type] = item.data.decode("utf-8", "replace")
+
+    def _forget(self, _: Record | None = None) -> None:
+        self._original, self._orcpt, self._notify = None, "", 0
+
+    def _take_original(self, item: Record) -> None:
+        self._original = item.data.decode("utf-8", "replace")
+
+    def _take_warning(self, item: Record) -> None:
+        self.warn = (self._number(item, item.data), item.offset)
+
+    def _take_recipient(self, item: Record) -> None:
+        if len(self.recipients) < self._limit:
+            address = item.data.decode("utf-8", "replace")
+            original = self._original if self._original not in (None, address) else ""
+            assert original is not None
+            self.recipients.append(QueuedRecipient(item.offset, address, original, self._orcpt, self._notify))
+            self._forget()
+            self._next = self._reader.offset
+        elif not self.rest:
+            self.rest = self._next
+
+    def _take_attribute(self, item: Record) -> None:
+        name, equals, value = item.data.decode("utf-8", "replace").partition("=")
+        if b" " in item.data or b"\t" in item.data:
+            name, value = name.strip(" \t"), value.strip(" \t")
+        if not equals or not name:
+            raise CorruptFile(item.offset, f"malformed attribute: {item.data[:80]!r}")
+        if name == "dsn_orig_rcpt":
+            self._orcpt = value
+        elif name == "notify_flags":
+            self._notify = self._number(item, value.encode())
+        elif len(self.attributes) >= _ATTRIBUTE_LIMIT and name not in self.attributes:
+            raise CorruptFile(item.offset, "too many attributes")
+        else:
+            self.attributes[name] = value
+
+    def _take_size(self, item: Record) -> None:
+        if item.offset != 0:
+            raise CorruptFile(item.offset, "a size record that is not the first")
+        fields = [parse_number(field) for field in item.data.split()]
+        numbers = [field for field in fields if field is not None]
+        if not 2 <= len(numbers) <= 8 or len(numbers) != len(fields):
+            raise CorruptFile(item.offset, f"malformed size record: {item.data[:120]!r}")
+        self.fields = tuple(numbers) + (0,) * (6 - len(numbers))
+
+    def _take_time(self, item: Record) -> None:
+        seconds, _, usec = item.data.partition(b" ")
+        if self.arrival_usec < 0:
+            self.arrival_usec = self._number(item, seconds) * 1_000_000 + self._number(item, usec or b"0")
+
+    def _number(self, item: Record, data: bytes) -> int:
+        number = parse_number(data)
+        if number is None:
+            raise CorruptFile(item.offset, f"malformed number in a record of type {item.type!r}: {data[:40]!r}")
+        return number
+
+    def number_attribute(self, name: str) -> int:
+        """An attribute that is a number, removed; 0 if it is missing or malformed."""
+        return parse_number(self.attributes.pop(name, "").encode()) or 0
+
+    def take_dsn(self) -> tuple[str, str]:
+        """ENVID, decoded, and RET, removed from the attributes."""
+        ret = _RET_NAMES.get(self.attributes.pop("ret_flags", "").encode(), "")
+        return from_xtext(self.attributes.pop("envelope_id", "")), ret
+
+
+def read_envelope(descriptor: int, recipient_limit: int = 20_000) -> Envelope:
+    """The envelope of a whole queue file. Raises CorruptFile for a file that is not one, and OSError.
+
+    Holds at most ``recipient_limit`` recipients; ``rest`` tells where ``read_recipients`` goes on. The content is not
+    read: that it is whole is known from the record X at its end and the record E at the file's end.
+    """
+    reader = RecordReader(descriptor)
+    state = EnvelopeReader(reader, recipient_limit)
+    state.read_segment(record.MESSAGE)
+    if not state.fields:
+        raise CorruptFile(0, "no size record")
+    data_size, content_offset, count, qmgr_flags, size, utf8 = state.fields[:6]
+    _require(state)
+    _skip_content(reader, content_offset, data_size)
+    state.read_segment(record.END)
+    envid, ret = state.take_dsn()
+    warn_time, warn_offset = state.warn
+    return Envelope(
+        sender=state.texts[record.FROM],
+        arrival_usec=state.arrival_usec,
+        create_time=state.number_attribute("create_time"),
+        recipients=tuple(state.recipients),
+        rest=state.rest,
+        recipient_count=count,
+        size=size or data_size,
+        content_offset=content_offset,
+        data_size=data_size,
+        qmgr_flags=qmgr_flags,
+        smtputf8=utf8,
+        full_name=state.texts.get(record.FULL, ""),
+        encoding=state.attributes.pop("encoding", ""),
+        envid=envid,
+        ret=ret,
+        attributes=state.attributes,
+        warn_time=warn_time,
+        warn_offset=warn_offset,
+        content_filter=state.texts.get(record.FILTER, ""),
+        redirect=state.texts.get(record.REDIRECT, ""),
+        verp_delimiters=state.texts.get(record.VERP, ""),
+    )
+
+
+def read_recipients(
+    descriptor: int, envelope: Envelope, rest: int, recipient_limit: int
+) -> tuple[tuple[QueuedRecipient, ...], int]:
+    """More recipients, from ``rest`` on, and the next ``rest``. Raises CorruptFile and OSError."""
+    reader = RecordReader(descriptor, rest)
+    state = EnvelopeReader(reader, recipient_limit)
+    if state.read_segment(record.MESSAGE, record.END).type == record.MESSAGE:
+        _skip_content(reader, envelope.content_offset, envelope.data_size)
+        state.read_segment(record.END)
+    return tuple(state.recipients), state.rest
+
+
+def _require(state: EnvelopeReader) -> None:
+    if record.FROM not in state.texts:
+        raise CorruptFile(0, "no sender record")
+    if state.arrival_usec < 0:
+        raise CorruptFile(0, "no arrival time record")
+
+
+def _skip_content(reader: RecordReader, content_offset: int, data_size: int) -> None:
+    """Go to the end of the content, as the size record tells, and read the record X there."""
+    offset = content_offset + data_size
+    if content_offset <= 0:
+        raise CorruptFile(0, f"content offset {content_offset}")
+    reader.seek(offset)
+    extracted = reader.read()
+    if extracted is None or extracted.type != record.EXTRACTED:
+        raise CorruptFile(offset, "the message content does not end where the size record says")
+
+
+def mark_done(descriptor: int, offset: int) -> None:
+    """Turn the R record at ``offset`` into a D record; ``descriptor`` is open for writing.
+
+    Marking twice is allowed. Raises CorruptFile if no recipient stands there, and OSError. The mark is not fsynced: a
+    power cut may cost one more delivery, which Postfix's own marks cost too.
+    """
+    found = os.pread(descriptor, 1, offset)
+    if found == record.RECIPIENT:
+        os.pwrite(descriptor, record.DONE, offset)
+    elif found != record.DONE:
+        raise CorruptFile(offset, f"a recipient record was expected, not {found!r}")
