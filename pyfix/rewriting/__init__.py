@@ -1,1 +1,1 @@
-"""Floor 7. Addresses in standard form, and where an address is to be delivered."""
+"""Floor 7. Addresses: their standard form, their class, and where they are delivered."""

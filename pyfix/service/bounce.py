@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from pyfix.service.interface import Fd, Interface, Method, Nothing
+from pyfix.service.interface import Fd, Interface, Method, Nothing, ServiceError
 
 
 class Entry(Struct, frozen=True):
@@ -56,6 +56,12 @@ class Notified(Struct, frozen=True):
     notice_id: str = ""
 
 
+class Trouble(ServiceError):
+    """The log or the notice could not be stored now; try again later. The log says why."""
+
+    name = "io.pyfix.Bounce.Trouble"
+
+
 INTERFACE = Interface(
     "io.pyfix.Bounce",
     "Keeps bounce and defer logs and sends non-delivery notices",
@@ -63,4 +69,5 @@ INTERFACE = Interface(
         Method("Append", Append, Nothing, "Adds entries to a log; answers when they are durable"),
         Method("Notify", Notify, Notified, "Sends the notice and removes the bounce log; nothing for a null sender"),
     ),
+    (Trouble,),
 )

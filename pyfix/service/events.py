@@ -6,6 +6,7 @@ Journal.info() and warning(). MESSAGE_IDs name the kinds of event for the journa
 
 from collections.abc import Mapping
 
+from pyfix.service.delivery import Deliver, Outcome, Recipient
 from pyfix.system.journal import INFO, WARNING, Event
 
 DELIVERY = "6fb1a0d2c34e4b7d9a8a1c5d0e7f2b11"
@@ -14,6 +15,11 @@ REMOVED = "a37e52b1c6d84f0f9b1e3c5a7d902f4e"
 RECEIVED = "c05d9e81f2a74b36a4d7e8b1902c3f5a"
 REJECTED = "e8b47f10a9c24d5c8f6e1b3a5d7092c4"
 NOTICE = "2b9f64c8d1e04a7fb5c3a6e8f7102d93"
+
+
+def canceled(queue_id: str) -> Event:
+    """cleanup has dropped what there was of a message that was not accepted."""
+    return Event(f"{queue_id}: removed (canceled)", {"PYFIX_QUEUE_ID": queue_id})
 
 
 def client(queue_id: str, name: str, address: str, extra: str = "") -> Event:
@@ -85,6 +91,40 @@ def notice(queue_id: str, kind: str, notice_id: str) -> Event:
     return Event(f"{queue_id}: {kind}: {notice_id}", fields, INFO, NOTICE)
 
 
+def outcome(
+    request: Deliver,
+    recipient: Recipient,
+    result: Outcome,
+    times: tuple[int, int, int],
+    *,
+    connection_use: int = 1,
+    status: str = "",
+) -> Event:
+    """As delivery(), from what an agent was asked and answers.
+
+    ``times`` are when the agent began, when it could begin to transmit, and now, in microseconds since the epoch.
+    ``status`` is shown in place of the outcome's.
+    """
+    began, ready, now = times
+    delays = (
+        max(request.active_usec - request.arrival_usec, 0) / 1_000_000,
+        max(began - request.active_usec, 0) / 1_000_000,
+        max(ready - began, 0) / 1_000_000,
+        max(now - ready, 0) / 1_000_000,
+    )
+    return delivery(
+        request.queue_id,
+        recipient.address,
+        recipient.original,
+        result.relay,
+        delays,
+        result.dsn,
+        status or result.status,
+        result.reason,
+        connection_use=connection_use,
+    )
+
+
 def pickup(queue_id: str, uid: int, sender: str) -> Event:
     """pickup has taken a message from the maildrop queue."""
     fields = {"PYFIX_QUEUE_ID": queue_id, "PYFIX_SENDER": sender, "PYFIX_UID": str(uid)}
@@ -113,6 +153,17 @@ def reject(queue_id: str, where: str, text: str, client_facts: Mapping[str, str]
 def removed(queue_id: str) -> Event:
     """qmgr is done with a message."""
     return Event(f"{queue_id}: removed", {"PYFIX_QUEUE_ID": queue_id}, INFO, REMOVED)
+
+
+def requeued(queue_id: str, uid: int, sender: str, original_id: str) -> Event:
+    """pickup has taken a message that was in the queue before (postsuper -r)."""
+    fields = {
+        "PYFIX_QUEUE_ID": queue_id,
+        "PYFIX_SENDER": sender,
+        "PYFIX_UID": str(uid),
+        "PYFIX_ORIGINAL_ID": original_id,
+    }
+    return Event(f"{queue_id}: uid={uid} from=<{sender}> orig_id={original_id}", fields, INFO, RECEIVED)
 
 
 def format_delay(seconds: float) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from pyfix.conf.config import Config, ConfigError
-from pyfix.service.options import Options, load_checked, prepare, refuse
+from pyfix.service.options import Options, describe, load_checked, prepare, refuse
 from pyfix.system import notify
 from pyfix.system.activation import Listener
 from pyfix.system.clock import monotonic
@@ -37,6 +37,12 @@ def run_forking_role(name: str, start: Callable[["ForkingRole"], Serve], descrip
         serve = start(role)
     except ConfigError as error:
         raise SystemExit(refuse(journal, error)) from None
+    except OSError as error:
+        journal.fatal(describe(error))
+        raise SystemExit(os.EX_OSERR) from None
+    except Exception as error:  # noqa: BLE001 -- a bug: it belongs into the journal, and ends the process
+        journal.bug(error)
+        raise SystemExit(1) from None
     raise SystemExit(role.run(serve, start))
 
 
@@ -128,12 +134,13 @@ class ForkingRole:
             before, self.conf = self.conf, conf
             try:
                 serve = start(self)
-            except ConfigError:
+            except (ConfigError, OSError):
                 self.conf = before
                 raise
-        except ConfigError as error:
-            self.journal.error(f"{error}: the configuration that was running stays")
-            notify.ready(f"Reload failed: {error}")
+        except (ConfigError, OSError) as error:
+            reason = describe(error)
+            self.journal.error(f"{reason}: the configuration that was running stays")
+            notify.ready(f"Reload failed: {reason}")
         else:
             notify.ready()
         return serve

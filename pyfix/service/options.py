@@ -63,6 +63,13 @@ def refuse(journal: Journal, error: ConfigError) -> int:
     return EX_CONFIG
 
 
+def describe(error: ConfigError | OSError) -> str:
+    """What the journal says of trouble at the start or at a reload."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 def load_checked(options: Options) -> Config:
     """The configuration as it is now, every parameter of it valid. Raises ConfigError."""
     conf = load_config(options.overrides)

@@ -16,6 +16,8 @@ class Lookup(Struct, frozen=True):
     # a host or domain name in ASCII form, without the trailing dot
     name: str
     type: Literal["A", "AAAA", "MX", "PTR", "TXT", "CNAME", "NS", "SRV", "TLSA"]
+    # for A and AAAA: /etc/hosts is asked before DNS
+    hosts: bool = False
 
 
 class Record(Struct, frozen=True):

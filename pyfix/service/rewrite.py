@@ -35,14 +35,18 @@ class Resolved(Struct, frozen=True):
     recipient: str
     # the transport's name, "local", "smtp", "error" ...
     transport: str
-    # the next hop: a domain, "[host]:port", or the text for the error transport
+    # the next hop: a domain, "[host]:port", or the text for the error and retry transports, "5.1.3 bad address syntax"
     nexthop: str
-    # Postfix's ADDRESS_CLASS_README; "error": the address cannot be delivered at all
+    # Postfix's ADDRESS_CLASS_README; "error": the address cannot be delivered at all (nexthop begins with 5), or
+    # nobody can tell now because a table is in trouble (nexthop begins with 4)
     address_class: Literal["local", "virtual_alias", "virtual_mailbox", "relay", "default", "error"]
     # what the class's recipient table says: "yes", "no", or "unknown" (no table, or the table is in trouble)
     listed: Literal["yes", "no", "unknown"] = "unknown"
-    # the table's name for a recipient that is not listed: "local recipient table"
+    # the table's name for a recipient that is not listed, or whose table is in trouble: "local recipient table"
     table: str = ""
+    # the local part holds @, % or !: the next host may take it for a route, so that nobody may relay by it
+    # (unless allow_untrusted_routing)
+    routed: bool = False
 
 
 class ResolveReply(Struct, frozen=True):

@@ -18,10 +18,12 @@ from typing import NoReturn
 
 from pyfix.conf.config import Config, ConfigError
 from pyfix.conf.version import VERSION
-from pyfix.service.client import Client, socket_path
+from pyfix.service.calling import socket_path
+from pyfix.service.client import Client
+from pyfix.service.dispatch import Handler, Implementation
 from pyfix.service.interface import Interface
-from pyfix.service.options import Options, load_checked, prepare, refuse
-from pyfix.service.server import Handler, Implementation, Server
+from pyfix.service.options import Options, describe, load_checked, prepare, refuse
+from pyfix.service.server import Server
 from pyfix.system import notify
 from pyfix.system.activation import Listener
 from pyfix.system.clock import monotonic
@@ -108,6 +110,13 @@ class Role:
         self._status = 1
         self._stop.set()
 
+    def fail(self, error: OSError) -> None:
+        """Reports trouble of this machine that the role cannot work with, and ends the process."""
+        if not self._status:  # the same trouble may meet what is still being finished
+            self.journal.fatal(describe(error))
+            self._status = os.EX_OSERR
+        self._stop.set()
+
     # What run_role() calls.
 
     async def run(self, start: Callable[["Role"], Awaitable[None]], pulse: Pulse | None) -> int:
@@ -122,6 +131,12 @@ class Role:
             await start(self)
         except ConfigError as error:
             return refuse(self.journal, error)
+        except OSError as error:
+            self.journal.fatal(describe(error))
+            return os.EX_OSERR
+        except Exception as error:  # noqa: BLE001 -- a bug: it belongs into the journal, and ends the process
+            self.journal.bug(error)
+            return 1
         gc.collect()
         gc.freeze()  # what is there now stays: later collections need not look at it
         if pulse is None:
@@ -175,9 +190,10 @@ class Role:
             for callback in self.on_reload:
                 callback(conf)
             self.conf = conf
-        except ConfigError as error:
-            self.journal.error(f"{error}: the configuration that was running stays")
-            notify.ready(f"Reload failed: {error}")
+        except (ConfigError, OSError) as error:
+            reason = describe(error)
+            self.journal.error(f"{reason}: the configuration that was running stays")
+            notify.ready(f"Reload failed: {reason}")
         else:
             notify.ready()
 

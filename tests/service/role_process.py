@@ -46,7 +46,8 @@ import os
 from msgspec import Struct
 from pyfix.service.forking import run_forking_role
 from pyfix.service.interface import Interface, Method, Nothing
-from pyfix.service.server import Implementation, serve_blocking
+from pyfix.service.dispatch import Implementation
+from pyfix.service.blocking import serve_blocking
 
 class Text(Struct, frozen=True):
     """A text."""

@@ -8,9 +8,12 @@ import threading
 import pytest
 from msgspec import Struct
 
-from pyfix.service.client import BlockingClient, Client, Unavailable
+from pyfix.service.blocking import BlockingClient, serve_blocking
+from pyfix.service.calling import Unavailable
+from pyfix.service.client import Client
+from pyfix.service.dispatch import ExpectedMore, Implementation, InvalidParameter
 from pyfix.service.interface import Fd, Interface, Method, Nothing, ServiceError
-from pyfix.service.server import ExpectedMore, Implementation, InvalidParameter, Server, serve_blocking
+from pyfix.service.server import Server
 from pyfix.system.unix import BlockingChannel, connect
 
 
@@ -198,7 +201,7 @@ def test_streams_need_more(tmp_path):
 
 
 def test_nobody_there_is_unavailable(tmp_path, monkeypatch):
-    monkeypatch.setattr("pyfix.service.client._CONNECT_PATIENCE", 0)
+    monkeypatch.setattr("pyfix.service.client.CONNECT_PATIENCE", 0)
 
     async def main():
         with pytest.raises(Unavailable):
@@ -286,6 +289,32 @@ def test_blocking_halves_speak_the_same_protocol(tmp_path):
     thread.join(5)
     assert not thread.is_alive()
     listener.close()
+
+
+def test_a_stream_waits_for_its_reader(tmp_path):
+    """What a slow reader has not taken is not made: memory is bounded by the socket's buffer."""
+    made = []
+
+    async def endless(_call):
+        while len(made) < 10_000:
+            made.append(1)
+            yield Text("x" * 10_000)
+
+    async def test(service, _client):
+        service.server.implementation = Implementation(TEST, {**HANDLERS, "Count": endless}, "1")
+        sock = connect(service.path)
+        sock.send(b'{"method":"io.pyfix.Test.Count","more":true}\0')
+        before = -1
+        while len(made) != before:
+            before = len(made)
+            await asyncio.sleep(0.05)
+        stalled_at = len(made)
+        sock.close()
+        await service.server.finished()
+        return stalled_at
+
+    assert 0 < with_service(tmp_path, test) < 200
+    assert len(made) < 200
 
 
 def test_a_stream_is_read_to_its_end(tmp_path):

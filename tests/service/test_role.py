@@ -7,7 +7,8 @@ import pytest
 from msgspec import Struct
 from service.role_process import FORKING, ROLE, kill, role
 
-from pyfix.service.client import BlockingClient, Unavailable
+from pyfix.service.blocking import BlockingClient
+from pyfix.service.calling import Unavailable
 from pyfix.service.interface import Interface, Method, Nothing
 
 pytestmark = pytest.mark.system

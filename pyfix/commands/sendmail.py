@@ -1,0 +1,430 @@
+"""sendmail(1): the command with which programs send mail; also mailq and newaliases, by these names.
+
+Description
+    Reads a message and hands it to the postdrop service. Exit status 0 says that the message is durable in the
+    maildrop queue. ``-t`` takes more recipients from To, Cc and Bcc; ``-f`` and ``-r`` set the envelope sender, ``-F``
+    the full name; a line with a single dot ends the message unless ``-i`` or ``-oi`` is given; ``-B``, ``-N``, ``-R``
+    and ``-V`` are RFC 6152 BODY and RFC 3461 NOTIFY, RET, ENVID. ``-bp`` lists the queue, ``-q`` and ``-qI`` flush it,
+    ``-bs`` speaks SMTP on standard input and output. Options of other sendmails that mean nothing here are ignored.
+
+Security
+    Runs with the rights of whoever calls it. postdrop knows who that is, and checks everything anew.
+
+Diagnostics
+    Problems go to standard error. The exit status is one of sysexits(3): 75 when the mail system cannot take the
+    message now, 64 for wrong use, 65 for a message or address that cannot be used, 69 for a message that is refused, 71
+    for a user without a name, 77 for a user who may not submit mail. (Postfix means to do the same, and exits with 75
+    for all of them, which some callers take for success.)
+"""
+
+import os
+import sys
+
+from pyfix.system.call import Caller, CallError
+from pyfix.wire.submission import RecipientFields, SubmissionText
+
+TYPE_CHECKING = False  # typing is not imported: it costs a tenth of the start
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import NoReturn
+
+_OPTIONS_WITH_VALUE = "ABCFLNORVXbefhopqr"
+_OPTIONS_WITHOUT = "GIUcimtvnx"
+_NOTIFY = {"NEVER": 1, "SUCCESS": 2, "FAILURE": 4, "DELAY": 8}
+_ENVID_LIMIT = 100
+_CHUNK = 65536
+# Seconds to wait for a connection, and for an answer.
+_PATIENCE = 60.0
+_TIMEOUT = 300.0
+# What an address is made of that needs no parsing.
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_+=@/#$%&'*?^{|}~")
+_REFUSED = "io.pyfix.Postdrop.Refused"
+
+
+class Request:
+    """What the command line asks for."""
+
+    __slots__ = (
+        "arguments",
+        "dot_ends",
+        "encoding",
+        "envid",
+        "extract",
+        "flush_id",
+        "flush_site",
+        "full_name",
+        "interval",
+        "mode",
+        "notify",
+        "ret",
+        "sender",
+        "smtputf8",
+    )
+
+    def __init__(self, mode: str) -> None:
+        # the letter of -b: m deliver, p list, i aliases, s SMTP, h nothing; q flush
+        self.mode = mode
+        self.arguments: list[str] = []
+        self.dot_ends = True
+        self.encoding = ""
+        self.envid = ""
+        self.extract = False
+        self.flush_id = ""
+        self.flush_site = ""
+        self.full_name: str | None = None
+        self.interval = False
+        self.notify = 0
+        self.ret = ""
+        self.sender: str | None = None
+        self.smtputf8 = False
+
+
+def fatal(status: int, text: str) -> "NoReturn":
+    """Says what is wrong and ends the command."""
+    _say(f"fatal: {text}")
+    raise SystemExit(status)
+
+
+def warning(text: str) -> None:
+    """Says what is odd."""
+    _say(f"warning: {text}")
+
+
+def _say(text: str) -> None:
+    # sys.stderr is not there where the caller has closed it.
+    os.write(2, f"sendmail: {text}\n".encode("utf-8", "backslashreplace"))
+
+
+def parse(name: str, arguments: list[str]) -> Request:
+    """The request of a command line; ``name`` is the one that the command was called by."""
+    request = Request({"mailq": "p", "newaliases": "i"}.get(name, "m"))
+    position = 0
+    while position < len(arguments):
+        argument = arguments[position]
+        if argument == "--":
+            position += 1
+            break
+        if len(argument) < 2 or not argument.startswith("-"):
+            break
+        position += 1
+        if argument == "-q":
+            request.mode = "q"
+            continue
+        if argument == "-V" and [len(value) for value in arguments[position : position + 1]] == [2]:
+            fatal(os.EX_USAGE, "unsupported: -XV")
+        position = _letters(request, argument, arguments, position)
+    request.arguments = arguments[position:]
+    _check(request)
+    return request
+
+
+def _letters(request: Request, argument: str, arguments: list[str], position: int) -> int:
+    """Takes the options of one argument; the position behind it and its value."""
+    for index, letter in enumerate(argument[1:], 2):
+        if letter in _OPTIONS_WITHOUT:
+            _take(request, letter, "")
+        elif letter in _OPTIONS_WITH_VALUE:
+            if len(argument) > index:
+                _take(request, letter, argument[index:])
+            elif position < len(arguments):
+                _take(request, letter, arguments[position])
+                position += 1
+            else:
+                fatal(os.EX_USAGE, f"option requires an argument -- '{letter}'")
+            break
+        else:
+            fatal(os.EX_USAGE, f"invalid option -- '{letter}'")
+    return position
+
+
+def _take(request: Request, letter: str, value: str) -> None:
+    takers = {
+        "B": _take_encoding,
+        "C": _take_directory,
+        "N": _take_notify,
+        "V": _take_envid,
+        "X": lambda _, value: fatal(os.EX_USAGE, f"unsupported: -X{value[:1]}"),
+        "b": _take_mode,
+        "n": lambda _, __: fatal(os.EX_USAGE, "-n option not supported"),
+        "o": _take_old,
+        "q": _take_flush,
+    }
+    if letter in takers:
+        takers[letter](request, value)
+    elif letter in "fr":
+        request.sender = value
+    elif letter == "F":
+        request.full_name = value
+    elif letter == "t":
+        request.extract = True
+    elif letter == "i":
+        request.dot_ends = False
+    elif letter == "I":
+        request.mode = "i"
+    elif letter == "O":
+        request.smtputf8 = request.smtputf8 or value.lower() == "smtputf8=yes"
+    elif letter == "R":
+        request.ret = {"FULL": "FULL", "HDRS": "HDRS"}.get(value.upper(), "")
+
+
+def _take_directory(_request: Request, value: str) -> None:
+    os.environ["MAIL_CONFIG"] = os.path.dirname(value) if os.path.basename(value) == "main.cf" else value
+
+
+def _take_old(request: Request, value: str) -> None:
+    """An option of sendmail V8 in its short form."""
+    if value.startswith("i"):
+        request.dot_ends = False
+    elif value == "A":
+        fatal(os.EX_USAGE, "-oA requires pathname")
+
+
+def _take_mode(request: Request, mode: str) -> None:
+    if mode not in {"m", "p", "i", "s", "h", "H"}:
+        fatal(os.EX_USAGE, f"unsupported: -b{mode}")
+    request.mode = mode.lower()
+
+
+def _take_flush(request: Request, value: str) -> None:
+    if value[:1] in set("0123456789"):
+        request.interval = True
+    elif value[:1] == "R":
+        request.flush_site = value[1:] or fatal(os.EX_USAGE, "specify: -qRsitename")
+    elif value[:1] == "I":
+        request.flush_id = value[1:] or fatal(os.EX_USAGE, "specify: -qIqueueid")
+    else:
+        fatal(os.EX_USAGE, f"-q{value[:1]} is not implemented")
+
+
+def _take_encoding(request: Request, value: str) -> None:
+    if value not in {"8BITMIME", "7BIT"}:
+        fatal(os.EX_USAGE, "-B option needs 8BITMIME or 7BIT")
+    request.encoding = "8bit" if value == "8BITMIME" else "7bit"
+
+
+def _take_notify(request: Request, value: str) -> None:
+    names = value.upper().split(",")
+    if not all(name in _NOTIFY for name in names) or ("NEVER" in names and set(names) != {"NEVER"}):
+        warning("bad -N option value -- ignored")
+        return
+    request.notify = sum({_NOTIFY[name] for name in names})
+
+
+def _take_envid(request: Request, value: str) -> None:
+    if len(value) > _ENVID_LIMIT:
+        warning("too long -V option value -- ignored")
+    elif not (value.isascii() and value.isprintable()):
+        warning("bad syntax in -V option value -- ignored")
+    else:
+        request.envid = value
+
+
+def _check(request: Request) -> None:
+    if request.extract and request.mode != "m":
+        fatal(os.EX_USAGE, "-t can be used only in delivery mode")
+    if request.flush_site and request.mode != "m":
+        fatal(os.EX_USAGE, "-qR can be used only in delivery mode")
+    if request.flush_id and request.mode != "m":
+        fatal(os.EX_USAGE, "-qI can be used only in delivery mode")
+    what = {
+        "p": "display queue mode",
+        "q": "flush queue mode",
+        "i": "alias initialization mode",
+        "s": "stand-alone mode",
+    }.get(request.mode, "flush site" if request.flush_site else "flush queue_id" if request.flush_id else "")
+    if what and request.arguments:
+        fatal(os.EX_USAGE, f"{what} requires no recipient")
+
+
+class Submission:
+    """A message on its way to postdrop."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._uid = os.getuid()
+
+    def run(self) -> None:
+        """Submits standard input. Ends the command where it cannot be done."""
+        request = self._request
+        recipients = [address for argument in request.arguments for address in self._addresses(argument)]
+        if not recipients and not request.extract:
+            text = "Recipient addresses must be specified on the command line or via the -t option"
+            self._fatal(os.EX_USAGE, text)
+        envelope = {
+            "content": 0,
+            "sender": self._sender(),
+            "recipients": recipients,
+            "full_name": self._text(os.environ.get("NAME") if request.full_name is None else request.full_name),
+            "extract_recipients": request.extract,
+            "envid": request.envid,
+            "ret": request.ret,
+            "notify": request.notify,
+            "encoding": request.encoding,
+            "smtputf8": request.smtputf8,
+        }
+        try:
+            self._submit(envelope, need_header=not recipients)
+        except CallError as error:
+            self._refused(error)
+        except OSError as error:
+            self._fatal(os.EX_TEMPFAIL, f"mail system is down: {error.strerror or error}")
+
+    def _submit(self, envelope: "Mapping[str, object]", *, need_header: bool) -> None:
+        runtime = os.environ.get("PYFIX_RUNTIME") or "/run/pyfix"
+        service = Caller(f"{runtime}/postdrop/io.pyfix.Postdrop", _PATIENCE, _TIMEOUT)
+        reading, writing = os.pipe()
+        service.send("io.pyfix.Postdrop.Open", envelope, (reading,))
+        os.close(reading)
+        # A system that is down in a way that accepts connections would leave the pipe full and unread.
+        service.receive()
+        fields = RecipientFields() if need_header else None
+        self._copy(writing, fields)
+        if fields is not None:
+            fields.finish()
+            if not fields.found:
+                # The connection is closed without Commit: nothing is kept.
+                self._fatal(os.EX_USAGE, "No recipient addresses found in message header")
+        os.close(writing)
+        service.send("io.pyfix.Postdrop.Commit", {})
+        service.receive()
+
+    def _copy(self, writing: int, fields: RecipientFields | None) -> None:
+        """Copies standard input into the pipe, until its end or until nobody reads any more."""
+        text = SubmissionText(_fix_line_endings(), dot_ends=self._request.dot_ends)
+        more = True
+        while more:
+            try:
+                data = os.read(0, _CHUNK)
+            except OSError as error:
+                self._fatal(os.EX_DATAERR, f"error reading input: {error.strerror}")
+            content = text.feed(data) if data else text.finish()
+            more = bool(data) and not text.ended
+            if fields is not None:
+                fields.feed(content)
+            try:
+                while content:
+                    content = content[os.write(writing, content) :]
+            except BrokenPipeError:
+                # postdrop says why in its answer.
+                return
+
+    def _sender(self) -> str | None:
+        sender = self._request.sender
+        if sender is None:
+            return None
+        found = self._addresses(sender) if sender else []
+        if len(found) > 1:
+            warning(f"-f option specified malformed sender: {sender}")
+        return found[0] if found else ""
+
+    def _addresses(self, argument: str) -> list[str]:
+        """The addresses of an argument, as if it stood in a header: ``a, b`` are two, ``Full Name <a>`` is one."""
+        if argument and _PLAIN.issuperset(argument):
+            return [argument]
+        # Only odd arguments pay for a parser.
+        from pyfix.mail.address import parse_addresses  # noqa: PLC0415
+
+        found = [mailbox.address for mailbox in parse_addresses(self._text(argument) or "", 10_000)]
+        if not found and argument not in {"", "<>"}:
+            self._fatal(os.EX_DATAERR, f"no address in {argument!a}")
+        return found
+
+    def _text(self, argument: str | None) -> str | None:
+        """An argument of the command line, which is UTF-8 whatever the locale."""
+        if argument is None or argument.isascii():
+            return argument
+        try:
+            return os.fsencode(argument).decode()
+        except UnicodeDecodeError:
+            self._fatal(os.EX_DATAERR, f"not valid UTF-8: {argument!a}")
+
+    def _refused(self, error: CallError) -> "NoReturn":
+        status, text = str(error.parameters.get("status", "")), str(error.parameters.get("text", error.name))
+        if error.name != _REFUSED:
+            self._fatal(os.EX_SOFTWARE, text)
+        codes = {"5.3.4": os.EX_UNAVAILABLE, "5.7.1": os.EX_NOPERM, "5.1.7": os.EX_OSERR}
+        if status == "5.7.1":
+            fatal(os.EX_NOPERM, text)
+        self._fatal(codes.get(status, os.EX_TEMPFAIL if status.startswith("4") else os.EX_DATAERR), text)
+
+    def _fatal(self, status: int, text: str) -> "NoReturn":
+        import pwd  # noqa: PLC0415 -- only for the error message
+
+        try:
+            name = pwd.getpwuid(self._uid).pw_name
+        except KeyError:
+            name = "unknown"
+        fatal(status, f"{name}({self._uid}): {text}")
+
+
+def _fix_line_endings() -> str:
+    """sendmail_fix_line_endings; the configuration is read only where main.cf mentions it."""
+    directory = os.environ.get("MAIL_CONFIG") or "/etc/pyfix"
+    try:
+        with open(f"{directory}/main.cf", "rb") as file:
+            mentioned = b"sendmail_fix_line_endings" in file.read()
+    except OSError:
+        mentioned = False
+    if not mentioned:
+        return "always"
+    from pyfix.conf.error import ConfigError  # noqa: PLC0415 -- costs most of the start, and few need it
+    from pyfix.system.configuration import load_config  # noqa: PLC0415
+
+    try:
+        return load_config().text("sendmail_fix_line_endings")
+    except ConfigError as error:
+        fatal(os.EX_CONFIG, str(error))
+
+
+def _queue_command(*arguments: str) -> None:
+    from pyfix.commands.postqueue import main as postqueue  # noqa: PLC0415 -- the start of sendmail does not pay for it
+
+    sys.argv = ["postqueue", *arguments]
+    postqueue()
+
+
+def _smtp() -> None:
+    from pyfix.commands.stand_alone import run  # noqa: PLC0415 -- as above
+    from pyfix.conf.error import ConfigError  # noqa: PLC0415
+    from pyfix.system.configuration import load_config  # noqa: PLC0415
+
+    try:
+        run(load_config())
+    except ConfigError as error:
+        fatal(os.EX_CONFIG, str(error))
+
+
+def _keep_standard_descriptors() -> None:
+    """A descriptor that the caller left closed must not become that of something else."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open("/dev/null", os.O_RDWR)
+
+
+def main() -> None:
+    """The command."""
+    _keep_standard_descriptors()
+    request = parse(os.path.basename(sys.argv[0]), sys.argv[1:])
+    actions: dict[str, Callable[[], None]] = {
+        "h": lambda: None,
+        "i": lambda: fatal(os.EX_UNAVAILABLE, "unsupported: -bi"),
+        "p": lambda: _queue_command("-p"),
+        "q": lambda: _queue_command("-f"),
+        "s": _smtp,
+    }
+    if request.interval:
+        return
+    if request.mode in actions:
+        actions[request.mode]()
+    elif request.flush_site:
+        _queue_command("-s", request.flush_site)
+    elif request.flush_id:
+        _queue_command("-i", request.flush_id)
+    else:
+        Submission(request).run()
+
+
+if __name__ == "__main__":
+    main()

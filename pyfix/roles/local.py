@@ -1,0 +1,250 @@
+"""local: delivers to the mailboxes of this machine's account.
+
+Description
+    A delivery names recipients of one message. Each is looked up in the user database, with the address extension
+    behind recipient_delimiter taken off, and gets the message in home_mailbox, else in mail_spool_directory: a Maildir
+    where the parameter ends in ``/``, else an mbox file. Return-Path, X-Original-To and Delivered-To are put on
+    top. A message that says it was delivered to the recipient before is a loop, and is bounced.
+
+Protocol
+    Serves io.pyfix.Delivery. A process is forked for each connection and serves it until it closes or max_idle
+    passes.
+
+Security
+    Runs as root, with CAP_SETUID and CAP_SETGID only, and does all work on files as the recipient: effective user,
+    effective group, no other group. In a spool directory that others than root may not write to, a mailbox is opened
+    with root's rights and given to its user, as Postfix does. Started as another user, it delivers to that user alone.
+    Files in the way that could redirect the mail are refused (pyfix.system.mailbox). The message is a descriptor that
+    is open for reading only. No command is run.
+
+Standards
+    RFC 5321 section 4.4 (Return-Path); maildir(5); RFC 4155 (mbox).
+
+Diagnostics
+    A line for each recipient, as Postfix's local(8) writes it. Trouble of this system defers mail.
+"""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import NoReturn
+
+from pyfix.conf.config import Config
+from pyfix.deliver import mbox
+from pyfix.deliver.destination import Destination, Rights, destination, spool_rights
+from pyfix.deliver.failure import mailbox_status
+from pyfix.deliver.outcome import RELAY, Result, outcome
+from pyfix.deliver.recipient import local_recipient
+from pyfix.deliver.trace import delivered_addresses, is_loop, trace_lines
+from pyfix.mail.address import split_address
+from pyfix.service import events
+from pyfix.service.blocking import serve_blocking
+from pyfix.service.delivery import INTERFACE, Deliver, Delivered, Recipient
+from pyfix.service.dispatch import Call, Implementation
+from pyfix.service.forking import ForkingRole, Serve, run_forking_role
+from pyfix.spool.content import read_content
+from pyfix.spool.record import CorruptFile
+from pyfix.system import account, mailbox
+from pyfix.system.clock import now_usec, utc_offset
+from pyfix.system.journal import Journal
+
+
+class LocalAgent:
+    """Delivers as the configuration says."""
+
+    def __init__(self, conf: Config, journal: Journal) -> None:
+        self._journal = journal
+        self._delimiters = conf.text("recipient_delimiter")
+        self._owner_request_special = conf.boolean("owner_request_special")
+        self._home_mailbox = conf.text("home_mailbox")
+        self._spool = conf.text("mail_spool_directory")
+        self._require_home = conf.boolean("require_home_directory")
+        self._strict_owner = conf.boolean("strict_mailbox_ownership")
+        self._original_lines = conf.boolean("enable_original_recipient")
+        self._delivered_lines = "file" in conf.words("prepend_delivered_header")
+        self._host = conf.text("myhostname")
+        self._size_limit = _size_limit(conf)
+        self._locks = mailbox.Locks(
+            conf.words("mailbox_delivery_lock"),
+            conf.integer("deliver_lock_attempts"),
+            conf.seconds("deliver_lock_delay"),
+            conf.seconds("stale_lock_time"),
+        )
+
+    def deliver(self, call: Call[Deliver]) -> Delivered:
+        """Delivers to every recipient of a request."""
+        request = call.parameters
+        message = call.take_fd(request.message)
+        try:
+            return Delivered(tuple(outcome(r, self._deliver_and_log(request, message, r)) for r in request.recipients))
+        finally:
+            os.close(message)
+
+    def _deliver_and_log(self, request: Deliver, message: int, recipient: Recipient) -> Result:
+        start = now_usec()
+        try:
+            result = self._to_recipient(request, message, recipient)
+        except CorruptFile as error:
+            self._journal.warning(f"{request.queue_id}: {error}")
+            result = Result("4.3.0", "message file is corrupt")
+        except mailbox.MailboxError as error:
+            result = Result(mailbox_status(error.errno), error.reason)
+        except OSError as error:
+            result = Result("4.3.0", f"error reading message: {error.strerror}")
+        status = outcome(recipient, result).status
+        delays = (
+            max(request.active_usec - request.arrival_usec, 0) / 1e6,
+            max(start - request.active_usec, 0) / 1e6,
+            0.0,
+            max(now_usec() - start, 0) / 1e6,
+        )
+        self._journal.write(
+            events.delivery(
+                request.queue_id,
+                recipient.address,
+                recipient.original,
+                RELAY,
+                delays,
+                result.dsn,
+                status,
+                result.reason,
+            )
+        )
+        return result
+
+    def _to_recipient(self, request: Deliver, message: int, recipient: Recipient) -> Result:
+        def content() -> Iterator[bytes]:
+            return read_content(message, request.content_offset)
+
+        if is_loop(delivered_addresses(content()), recipient.address):
+            return Result("5.4.6", f"mail forwarding loop for {recipient.address}")
+        local_part = split_address(recipient.address)[0]
+        name = local_recipient(local_part, self._delimiters, owner_request_special=self._owner_request_special).user
+        if not name:
+            return Result("5.1.3", f'null username in "{recipient.address}"')
+        try:
+            user = None if "/" in name else account.by_name(name)
+        except OSError as error:
+            self._journal.warning(f"error looking up passwd info for {name}: {error.strerror}")
+            return Result("4.0.0", "user lookup error")
+        if user is None:
+            return Result("5.1.1", f'unknown user: "{name}"')
+        if not account.may_act_as(user.uid):
+            return Result("4.3.0", f'uid {os.geteuid()} may not deliver to user "{name}": the local role is not root')
+        target = destination(user.name, user.home, self._home_mailbox, self._spool)
+        if target.in_home or self._require_home:
+            trouble = _home_trouble(user)
+            if trouble:
+                return Result("4.3.0", trouble)
+        original = (recipient.original or recipient.address) if self._original_lines else ""
+        lines = trace_lines(request.sender, original, recipient.address if self._delivered_lines else "")
+        if target.kind == "maildir":
+            return self._to_maildir(user, target, lines, content)
+        return self._to_mbox(user, target, mbox.from_line(request.sender, _local_time()) + lines, content)
+
+    def _to_maildir(
+        self, user: account.Account, target: Destination, lines: bytes, content: Callable[[], Iterator[bytes]]
+    ) -> Result:
+        try:
+            with account.acting_as(user.uid, user.gid):
+                warning = mailbox.deliver_to_maildir(
+                    target.path, self._host, chain([lines], _whole_line(content())), self._size_limit
+                )
+        except mailbox.MailboxError as error:
+            return Result(mailbox_status(error.errno), f"maildir delivery failed: {error.reason}")
+        if warning:
+            self._journal.warning(warning)
+        return Result("2.0.0", "delivered to maildir")
+
+    def _to_mbox(
+        self, user: account.Account, target: Destination, lines: bytes, content: Callable[[], Iterator[bytes]]
+    ) -> Result:
+        rights = self._mbox_rights(user, target)
+        try:
+            with account.acting_as(rights.uid, rights.gid):
+                give_to = (user.uid, user.gid) if rights.give_away else None
+                box = mailbox.Mbox.open(target.path, self._locks, give_to)
+            try:
+                if not box.is_regular:
+                    return Result("5.2.0", f"destination {target.path} is not a regular file")
+                if self._strict_owner and box.owner != user.uid:
+                    return Result("4.2.0", f"destination {target.path} is not owned by recipient")
+                # Written as the recipient, so that quotas count.
+                with account.acting_as(user.uid, user.gid):
+                    box.append(chain([lines], mbox.escape(content())), self._size_limit)
+            finally:
+                with account.acting_as(rights.uid, rights.gid):
+                    box.release()
+        except mailbox.MailboxError as error:
+            reason = f"cannot update mailbox {target.path} for user {user.name}. {error.reason}"
+            return Result(mailbox_status(error.errno), reason)
+        return Result("2.0.0", "delivered to mailbox")
+
+    def _mbox_rights(self, user: account.Account, target: Destination) -> Rights:
+        if target.in_home or os.geteuid() != 0:
+            return Rights(user.uid, user.gid, give_away=False)
+        try:
+            status = os.stat(self._spool)
+        except OSError:
+            # Opening the mailbox will meet the same trouble and name it.
+            return spool_rights(None, 0, user.uid, user.gid)
+        return spool_rights(status.st_mode, status.st_gid, user.uid, user.gid)
+
+
+def _size_limit(conf: Config) -> int:
+    limit, message = conf.integer("mailbox_size_limit"), conf.integer("message_size_limit")
+    if limit and (message == 0 or limit < message):
+        raise conf.error("mailbox_size_limit", "is smaller than message_size_limit")
+    return limit
+
+
+def _home_trouble(user: account.Account) -> str:
+    try:
+        with account.acting_as(user.uid, user.gid):
+            os.stat(f"{user.home}/.")
+    except OSError as error:
+        return f"cannot access home directory {user.home}: {error.strerror}"
+    return ""
+
+
+def _whole_line(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The chunks, and a LF where the last one does not end in it."""
+    chunk = b"\n"
+    for chunk in chunks:
+        yield chunk
+    if not chunk.endswith(b"\n"):
+        yield b"\n"
+
+
+def _local_time() -> tuple[int, int, int, int, int, int, int]:
+    now = now_usec() // 1_000_000
+    return time.gmtime(now + utc_offset(now))[:7]
+
+
+def start(role: ForkingRole) -> Serve:
+    """Wires the role: what serves a connection in its own process."""
+    agent = LocalAgent(role.conf, role.journal)
+    max_idle = role.conf.seconds("max_idle")
+
+    def serve(sock: socket.socket) -> None:
+        def on_term(_number: int, _frame: object) -> None:
+            # The delivery at hand is finished and answered; then the connection reads as closed.
+            if sock.fileno() >= 0:
+                sock.shutdown(socket.SHUT_RD)
+
+        signal.signal(signal.SIGTERM, on_term)
+        serve_blocking(Implementation(INTERFACE, {"Deliver": agent.deliver}), sock, max_idle)
+
+    return serve
+
+
+def main() -> NoReturn:
+    """The role's main function."""
+    run_forking_role("local", start, __doc__)
+
+
+if __name__ == "__main__":
+    main()

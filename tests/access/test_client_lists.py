@@ -1,0 +1,40 @@
+import pytest
+
+from pyfix.access.client_lists import ClientLists, Standing
+from pyfix.conf.config import Config, ConfigError
+from pyfix.conf.main_cf import Assignment
+
+
+def lists(own=("192.0.2.9",), **parameters):
+    defaults = {"mynetworks": "192.0.2.0/28 [2001:db8::]/32"}
+    conf = Config("/", [Assignment(k, v, "main.cf", 1) for k, v in (defaults | parameters).items()])
+    return ClientLists(conf, own)
+
+
+@pytest.mark.parametrize(
+    ("address", "standing"),
+    [
+        pytest.param("192.0.2.1", Standing(trusted=True, lenient=True, counted=False, local=False), id="neighbour"),
+        pytest.param("2001:db8::1", Standing(trusted=True, lenient=True, counted=False, local=False), id="IPv6"),
+        pytest.param("192.0.2.9", Standing(trusted=True, lenient=True, counted=False, local=True), id="this host"),
+        pytest.param("198.51.100.1", Standing(trusted=False, lenient=False, counted=True, local=False), id="stranger"),
+        pytest.param("unknown", Standing(trusted=False, lenient=False, counted=True, local=False), id="no address"),
+    ],
+)
+def test_by_default_all_follow_mynetworks(address, standing):
+    assert lists().standing(address, "unknown") == standing
+
+
+def test_each_list_decides_one_thing():
+    each = lists(
+        smtpd_forbid_bare_newline_exclusions="",
+        smtpd_client_event_limit_exceptions="198.51.100.1",
+        local_header_rewrite_clients="permit_mynetworks",
+    )
+    assert each.standing("192.0.2.1", "x") == Standing(trusted=True, lenient=False, counted=True, local=True)
+    assert each.standing("198.51.100.1", "x") == Standing(trusted=False, lenient=False, counted=False, local=False)
+
+
+def test_unknown_words_are_errors():
+    with pytest.raises(ConfigError, match="permit_tls_clientcerts is not implemented"):
+        lists(local_header_rewrite_clients="permit_tls_clientcerts")

@@ -1,0 +1,20 @@
+import pytest
+
+from pyfix.roles import cleanup
+from pyfix.system.flusher import Flusher
+
+
+@pytest.fixture(autouse=True)
+def no_thread_survives(monkeypatch):
+    """In a test run many roles live and die in one process; a thread left over would forbid changes of identity."""
+    started = []
+
+    class Recorded(Flusher):
+        def __init__(self, loop, threads):
+            super().__init__(loop, threads)
+            started.append(self)
+
+    monkeypatch.setattr(cleanup, "Flusher", Recorded)
+    yield
+    for flusher in started:
+        flusher.close()
