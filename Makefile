@@ -1,0 +1,36 @@
+# make run [ONCE=1]      pyfix below build/run, with a demonstration; ONCE=1 ends after it
+# make test              all checks and tests
+# make check             what needs no processes: ruff, mypy, floors, unit tests
+# make install DESTDIR=  as a package would
+# make bench-local       CPU per message and role
+# make clean             removes build/run, build/venv and caches
+
+PYTHON = build/venv/bin/python
+DESTDIR =
+
+.PHONY: run test check install bench-local clean
+
+run: build/prepared-run
+	@$(PYTHON) tests/run/demonstrate.py $(if $(ONCE),--once) build/run
+
+test: check
+	$(PYTHON) -m pytest -q -m system
+
+check: build/prepared-test
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+	$(PYTHON) -m pytest -q -m "not system"
+
+bench-local: build/prepared-test
+	$(PYTHON) tests/bench/local.py
+
+build/prepared-run build/prepared-test: build/prepared-%: pyproject.toml .ci/prepare
+	@.ci/prepare $*
+
+install:
+	/usr/bin/python3 packaging/install.py "$(DESTDIR)"
+
+clean:
+	rm -rf build/run build/venv build/prepared-run build/prepared-test .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find pyfix tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,225 @@
+"""The unit files as text: order, the hardening block, names, and what they let each role reach."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pyfix.conf.unit import Unit, parse_unit
+from pyfix.conf.unit_kinds import not_applied
+from pyfix.system.unit_files import Places, load_units
+
+UNITS = Path(__file__).parents[2] / "units"
+FILES = sorted(UNITS.iterdir())
+SERVICES = [path for path in FILES if path.suffix == ".service" and path.name != "pyfix.service"]
+SOCKETS = [path for path in FILES if path.suffix == ".socket"]
+PUBLIC = {"pyfix-control.socket", "pyfix-postdrop.socket", "pyfix-showq.socket"}
+
+BLOCK = {
+    "CapabilityBoundingSet": [""],
+    "DevicePolicy": ["closed"],
+    "ExecReload": ["/usr/bin/kill -HUP $MAINPID"],
+    "IPAddressDeny": ["any"],
+    "KeyringMode": ["private"],
+    "KillMode": ["mixed"],
+    "LockPersonality": ["yes"],
+    "LogRateLimitIntervalSec": ["0"],
+    "MemoryDenyWriteExecute": ["yes"],
+    "MountAPIVFS": ["yes"],
+    "NoNewPrivileges": ["yes"],
+    "PrivateDevices": ["yes"],
+    "PrivateIPC": ["yes"],
+    "PrivateMounts": ["yes"],
+    "PrivateNetwork": ["yes"],
+    "PrivateTmp": ["yes"],
+    "PrivateUsers": ["yes"],
+    "ProcSubset": ["pid"],
+    "ProtectClock": ["yes"],
+    "ProtectControlGroups": ["yes"],
+    "ProtectHome": ["yes"],
+    "ProtectHostname": ["yes"],
+    "ProtectKernelLogs": ["yes"],
+    "ProtectKernelModules": ["yes"],
+    "ProtectKernelTunables": ["yes"],
+    "ProtectProc": ["invisible"],
+    "ProtectSystem": ["strict"],
+    "RemoveIPC": ["yes"],
+    "Restart": ["on-failure"],
+    "RestartPreventExitStatus": ["78"],
+    "RestartSec": ["1s"],
+    "RestrictAddressFamilies": ["AF_UNIX"],
+    "RestrictNamespaces": ["yes"],
+    "RestrictRealtime": ["yes"],
+    "RestrictSUIDSGID": ["yes"],
+    "Slice": ["pyfix.slice"],
+    "SystemCallArchitectures": ["native"],
+    "SystemCallErrorNumber": ["EPERM"],
+    "SystemCallFilter": ["@system-service", "~@privileged @resources @obsolete"],
+    "TemporaryFileSystem": ["/:ro"],
+    "TimeoutStopSec": ["30s"],
+    "Type": ["notify"],
+    "UMask": ["0077"],
+    "WatchdogSec": ["60s"],
+}
+
+EXCEPTIONS = {
+    "local": {"CapabilityBoundingSet", "PrivateUsers", "ProtectHome", "SystemCallFilter"},
+    "postdrop": {"PrivateUsers"},
+    "qmgr": {"PrivateUsers"},
+    "resolver": {"IPAddressDeny", "PrivateNetwork", "RestrictAddressFamilies"},
+    "smtp": {"IPAddressDeny", "PrivateNetwork", "RestrictAddressFamilies"},
+}
+
+EXPOSURE = {"smtp": 1.2, "resolver": 1.2, "local": 1.2}
+"""systemd-analyze security; 0.5 for the others."""
+
+
+def role(path):
+    return path.stem.removeprefix("pyfix-")
+
+
+def settings(path, section):
+    found = {}
+    for setting in parse_unit(path.read_text(), path.name):
+        if setting.section == section:
+            found.setdefault(setting.key, []).append(setting.value)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_a_unit_begins_with_what_it_is_and_its_keys_are_in_order(path):
+    lines = path.read_text().split("\n")
+    assert re.fullmatch("# [A-Z].+", lines[0])
+    assert "[Unit]" in lines
+    sections = {}
+    for setting in parse_unit(path.read_text(), path.name):
+        keys = sections.setdefault(setting.section, [])
+        keys += [setting.key] if keys[-1:] != [setting.key] else []
+    for keys in sections.values():
+        assert keys == sorted(keys, key=str.lower)
+        assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_every_key_is_known_to_pyfix_up(path):
+    _, unknown = not_applied(Unit(path.name, parse_unit(path.read_text(), path.name)))
+    assert unknown == ()
+
+
+@pytest.mark.parametrize("path", SERVICES, ids=role)
+def test_a_service_has_the_block_but_for_its_exceptions(path):
+    found = settings(path, "Service")
+    differing = {key for key, value in BLOCK.items() if found.get(key) != value}
+    assert differing == EXCEPTIONS.get(role(path), set())
+    assert found["RootDirectory"] == [f"/usr/lib/pyfix/root/{role(path)}"]
+    assert found["ExecStart"][0].split()[0] == f"/usr/libexec/pyfix/{role(path)}"
+    assert found.get("BindReadOnlyPaths", [])[0] == "/usr -/lib -/lib64"
+
+
+@pytest.mark.parametrize("path", SERVICES, ids=role)
+def test_an_exception_has_a_comment(path):
+    lines = path.read_text().split("\n")
+    for number, line in enumerate(lines):
+        key, _, value = line.partition("=")
+        if key in EXCEPTIONS.get(role(path), ()) and BLOCK[key][0] != value and not line.startswith("#"):
+            block = [text for text in lines[:number] if not text.startswith(key + "=")]
+            assert block[-1].startswith("# "), line
+
+
+@pytest.mark.parametrize("path", SERVICES, ids=role)
+def test_users_own_files_or_are_dynamic(path):
+    found = settings(path, "Service")
+    if role(path) == "local":
+        assert not found.keys() & {"User", "DynamicUser"}
+    elif "/var/spool/pyfix" in str(found.get("BindPaths", "")) + str(found["BindReadOnlyPaths"]):
+        assert (found["User"], found["Group"], "DynamicUser" in found) == (["pyfix"], ["pyfix"], False)
+    else:
+        assert (found["DynamicUser"], "User" in found) == (["yes"], False)
+        calls = "/run/pyfix/" in str(found["BindReadOnlyPaths"])
+        assert found.get("SupplementaryGroups") == (["pyfix"] if calls else None)
+
+
+@pytest.mark.parametrize("path", SERVICES, ids=role)
+def test_a_socket_directory_that_is_bound_is_there_first(path):
+    found, unit = settings(path, "Service"), settings(path, "Unit")
+    bound = set(re.findall(r"/run/pyfix/([a-z]+)", " ".join(found["BindReadOnlyPaths"])))
+    sockets = {f"pyfix-{name}.socket" for name in bound}
+    assert sockets == {word for value in unit.get("Wants", []) for word in value.split()}
+    assert sockets <= {word for value in unit.get("After", []) for word in value.split()}
+    assert all((UNITS / name).exists() for name in sockets)
+
+
+@pytest.mark.parametrize("path", SERVICES, ids=role)
+def test_the_sockets_that_a_role_calls_are_bound(path):
+    """The unit file is the access list; a role that names a service by a variable is not seen here."""
+    source = (UNITS.parent / f"pyfix/roles/{role(path)}.py").read_text()
+    called = set(re.findall(r"""\bclient\([\w.]+, "([a-z]+)\"""", source))
+    bound = set(re.findall(r"/run/pyfix/([a-z]+)", " ".join(settings(path, "Service")["BindReadOnlyPaths"])))
+    assert called <= bound
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_its_manual_page_is_there(path):
+    (manual,) = settings(path, "Unit")["Documentation"]
+    name, section = re.fullmatch(r"man:([a-z]+)\(([18])pyfix\)", manual).groups()
+    folder = {"1": "commands", "8": "roles"}[section]
+    assert (UNITS.parent / "pyfix" / folder / f"{name}.py").read_text().startswith(f'"""{name}')
+
+
+def test_services_are_not_ordered_in_a_circle():
+    """systemd would leave out a job to break it, and pyfix up would end all of it at once."""
+    after = {name: set(service.after) for name, service in load_units([str(UNITS)], Places()).services.items()}
+    while leaves := {name for name, others in after.items() if not others & after.keys()}:
+        after = {name: others for name, others in after.items() if name not in leaves}
+    assert after == {}
+
+
+@pytest.mark.parametrize("path", SOCKETS, ids=role)
+def test_a_socket_stands_where_its_name_says(path):
+    found = settings(path, "Socket")
+    (address,) = found["ListenStream"]
+    if not address.startswith("/"):
+        assert role(path) == "smtpd"
+        return
+    directory, name = re.fullmatch(r"/run/pyfix/([a-z]+)/(io\.pyfix\.[A-Z][a-z]+)", address).groups()
+    assert directory == role(path)
+    assert found["FileDescriptorName"] == [name]
+    if path.name in PUBLIC:
+        assert (found["SocketMode"], "SocketGroup" in found) == (["0666"], False)
+    else:
+        assert (found["SocketMode"], found["SocketGroup"]) == (["0660"], ["pyfix"])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_the_handle_reaches_every_unit(path):
+    unit, install = settings(path, "Unit"), settings(path, "Install")
+    if path.suffix in (".socket", ".timer", ".path"):
+        assert (unit["PartOf"], install["WantedBy"]) == (["pyfix.service"], ["pyfix.service"])
+    elif path.name not in ("pyfix.service", "pyfix.slice"):
+        assert (unit["PartOf"], unit["ReloadPropagatedFrom"], install) == (["pyfix.service"], ["pyfix.service"], {})
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not here")
+def test_systemd_reads_them():
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *FILES], capture_output=True, text=True, check=False, timeout=60
+    )
+    complaints = [
+        line
+        for line in (done.stdout + done.stderr).split("\n")
+        if line and "is not executable: No such file or directory" not in line  # it is not installed here
+    ]
+    assert complaints == []
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not here")
+@pytest.mark.parametrize("path", SERVICES, ids=role)
+def test_exposure(path):
+    limit = EXPOSURE.get(role(path), 0.5)
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", f"--threshold={limit * 10:.0f}", path],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout.strip().split("\n")[-1]
