@@ -1,4 +1,4 @@
-# ruff: noqa: INP001 -- a script, not part of a package
+
 """``make deb`` and ``make rpm``: builds packages into build/.
 
 usage: build.py deb|rpm

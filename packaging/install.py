@@ -1,4 +1,4 @@
-# ruff: noqa: INP001 -- a script, not part of a package
+
 """``make install``: puts pyfix where a package would.
 
 usage: install.py DESTDIR

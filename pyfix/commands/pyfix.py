@@ -6,7 +6,8 @@ Description
     has files, restarts what dies, and ends all of it in order on SIGTERM or SIGINT. SIGHUP reloads the roles.
 
     It honours: ListenStream=, SocketMode=, SocketUser=, SocketGroup=, DirectoryMode=, Backlog=, BindIPv6Only=,
-    FreeBind=, FileDescriptorName=, Service=; Type= (simple, exec, notify, oneshot), ExecStart=, ExecReload= (kill -HUP), Restart=,
+    FreeBind=, FileDescriptorName=, Service=; Type= (simple, exec, notify, oneshot), ExecStart=,
+    ExecReload= (kill -HUP), Restart=,
     RestartPreventExitStatus= (nothing starts the service for a minute, or until a reload), RestartSec=,
     RemainAfterExit=, KillMode= (control-group, mixed), TimeoutStartSec=, TimeoutStopSec=, WatchdogSec=, User=, Group=,
     SupplementaryGroups=, DynamicUser= (as the user pyfix), UMask=, LimitNOFILE=, Environment=,

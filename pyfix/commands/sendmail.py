@@ -11,10 +11,8 @@ Security
     Runs with the rights of whoever calls it. postdrop knows who that is, and checks everything anew.
 
 Diagnostics
-    Problems go to standard error. The exit status is one of sysexits(3): 75 when the mail system cannot take the
-    message now, 64 for wrong use, 65 for a message or address that cannot be used, 69 for a message that is refused, 71
-    for a user without a name, 77 for a user who may not submit mail. (Postfix means to do the same, and exits with 75
-    for all of them, which some callers take for success.)
+    Problems go to standard error. The exit status is 75 for whatever is wrong, as Postfix's is: with the command line,
+    the message, the user, or the mail system. Listing and flushing the queue end as postqueue does.
 """
 
 import os
@@ -33,6 +31,8 @@ _OPTIONS_WITHOUT = "GIUcimtvnx"
 _NOTIFY = {"NEVER": 1, "SUCCESS": 2, "FAILURE": 4, "DELAY": 8}
 _ENVID_LIMIT = 100
 _CHUNK = 65536
+# Parts of an address or of a header field that are looked at (header_address_token_limit).
+_TOKEN_LIMIT = 10_240
 # Seconds to wait for a connection, and for an answer.
 _PATIENCE = 60.0
 _TIMEOUT = 300.0
@@ -79,10 +79,16 @@ class Request:
         self.smtputf8 = False
 
 
-def fatal(status: int, text: str) -> "NoReturn":
+def fatal(text: str) -> "NoReturn":
     """Says what is wrong and ends the command."""
     _say(f"fatal: {text}")
-    raise SystemExit(status)
+    raise SystemExit(os.EX_TEMPFAIL)
+
+
+def _usage(text: str) -> "NoReturn":
+    """Says what is wrong with an option."""
+    _say(text)
+    fatal("usage: sendmail [options]")
 
 
 def warning(text: str) -> None:
@@ -111,7 +117,7 @@ def parse(name: str, arguments: list[str]) -> Request:
             request.mode = "q"
             continue
         if argument == "-V" and [len(value) for value in arguments[position : position + 1]] == [2]:
-            fatal(os.EX_USAGE, "unsupported: -XV")
+            fatal("unsupported: -XV")
         position = _letters(request, argument, arguments, position)
     request.arguments = arguments[position:]
     _check(request)
@@ -130,10 +136,10 @@ def _letters(request: Request, argument: str, arguments: list[str], position: in
                 _take(request, letter, arguments[position])
                 position += 1
             else:
-                fatal(os.EX_USAGE, f"option requires an argument -- '{letter}'")
+                _usage(f"option requires an argument -- '{letter}'")
             break
         else:
-            fatal(os.EX_USAGE, f"invalid option -- '{letter}'")
+            _usage(f"invalid option -- '{letter}'")
     return position
 
 
@@ -143,9 +149,9 @@ def _take(request: Request, letter: str, value: str) -> None:
         "C": _take_directory,
         "N": _take_notify,
         "V": _take_envid,
-        "X": lambda _, value: fatal(os.EX_USAGE, f"unsupported: -X{value[:1]}"),
+        "X": lambda _, value: fatal(f"unsupported: -X{value[:1]}"),
         "b": _take_mode,
-        "n": lambda _, __: fatal(os.EX_USAGE, "-n option not supported"),
+        "n": lambda _, __: fatal("-n option not supported"),
         "o": _take_old,
         "q": _take_flush,
     }
@@ -164,7 +170,7 @@ def _take(request: Request, letter: str, value: str) -> None:
     elif letter == "O":
         request.smtputf8 = request.smtputf8 or value.lower() == "smtputf8=yes"
     elif letter == "R":
-        request.ret = {"FULL": "FULL", "HDRS": "HDRS"}.get(value.upper(), "")
+        _take_ret(request, value)
 
 
 def _take_directory(_request: Request, value: str) -> None:
@@ -176,12 +182,12 @@ def _take_old(request: Request, value: str) -> None:
     if value.startswith("i"):
         request.dot_ends = False
     elif value == "A":
-        fatal(os.EX_USAGE, "-oA requires pathname")
+        fatal("-oA requires pathname")
 
 
 def _take_mode(request: Request, mode: str) -> None:
     if mode not in {"m", "p", "i", "s", "h", "H"}:
-        fatal(os.EX_USAGE, f"unsupported: -b{mode}")
+        fatal(f"unsupported: -b{mode}")
     request.mode = mode.lower()
 
 
@@ -189,16 +195,16 @@ def _take_flush(request: Request, value: str) -> None:
     if value[:1] in set("0123456789"):
         request.interval = True
     elif value[:1] == "R":
-        request.flush_site = value[1:] or fatal(os.EX_USAGE, "specify: -qRsitename")
+        request.flush_site = value[1:] or fatal("specify: -qRsitename")
     elif value[:1] == "I":
-        request.flush_id = value[1:] or fatal(os.EX_USAGE, "specify: -qIqueueid")
+        request.flush_id = value[1:] or fatal("specify: -qIqueueid")
     else:
-        fatal(os.EX_USAGE, f"-q{value[:1]} is not implemented")
+        fatal(f"-q{value[:1]} is not implemented")
 
 
 def _take_encoding(request: Request, value: str) -> None:
     if value not in {"8BITMIME", "7BIT"}:
-        fatal(os.EX_USAGE, "-B option needs 8BITMIME or 7BIT")
+        fatal("-B option needs 8BITMIME or 7BIT")
     request.encoding = "8bit" if value == "8BITMIME" else "7bit"
 
 
@@ -210,10 +216,17 @@ def _take_notify(request: Request, value: str) -> None:
     request.notify = sum({_NOTIFY[name] for name in names})
 
 
+def _take_ret(request: Request, value: str) -> None:
+    if value.upper() not in {"FULL", "HDRS"}:
+        warning("bad -R option value -- ignored")
+        return
+    request.ret = value.upper()
+
+
 def _take_envid(request: Request, value: str) -> None:
     if len(value) > _ENVID_LIMIT:
         warning("too long -V option value -- ignored")
-    elif not (value.isascii() and value.isprintable()):
+    elif not (value and value.isascii() and value.isprintable()):
         warning("bad syntax in -V option value -- ignored")
     else:
         request.envid = value
@@ -221,11 +234,11 @@ def _take_envid(request: Request, value: str) -> None:
 
 def _check(request: Request) -> None:
     if request.extract and request.mode != "m":
-        fatal(os.EX_USAGE, "-t can be used only in delivery mode")
+        fatal("-t can be used only in delivery mode")
     if request.flush_site and request.mode != "m":
-        fatal(os.EX_USAGE, "-qR can be used only in delivery mode")
+        fatal("-qR can be used only in delivery mode")
     if request.flush_id and request.mode != "m":
-        fatal(os.EX_USAGE, "-qI can be used only in delivery mode")
+        fatal("-qI can be used only in delivery mode")
     what = {
         "p": "display queue mode",
         "q": "flush queue mode",
@@ -233,7 +246,7 @@ def _check(request: Request) -> None:
         "s": "stand-alone mode",
     }.get(request.mode, "flush site" if request.flush_site else "flush queue_id" if request.flush_id else "")
     if what and request.arguments:
-        fatal(os.EX_USAGE, f"{what} requires no recipient")
+        fatal(f"{what} requires no recipient")
 
 
 class Submission:
@@ -249,7 +262,7 @@ class Submission:
         recipients = [address for argument in request.arguments for address in self._addresses(argument)]
         if not recipients and not request.extract:
             text = "Recipient addresses must be specified on the command line or via the -t option"
-            self._fatal(os.EX_USAGE, text)
+            self._fatal(text)
         envelope = {
             "content": 0,
             "sender": self._sender(),
@@ -267,7 +280,7 @@ class Submission:
         except CallError as error:
             self._refused(error)
         except OSError as error:
-            self._fatal(os.EX_TEMPFAIL, f"mail system is down: {error.strerror or error}")
+            self._fatal(f"mail system is down: {error.strerror or error}")
 
     def _submit(self, envelope: "Mapping[str, object]", *, need_header: bool) -> None:
         runtime = os.environ.get("PYFIX_RUNTIME") or "/run/pyfix"
@@ -278,25 +291,24 @@ class Submission:
         # A system that is down in a way that accepts connections would leave the pipe full and unread.
         service.receive()
         fields = RecipientFields() if need_header else None
-        self._copy(writing, fields)
-        if fields is not None:
+        if self._copy(writing, fields) and fields is not None:
             fields.finish()
-            if not fields.found:
+            if not any(self._has_address(body) for body in fields.bodies):
                 # The connection is closed without Commit: nothing is kept.
-                self._fatal(os.EX_USAGE, "No recipient addresses found in message header")
+                self._fatal("No recipient addresses found in message header")
         os.close(writing)
         service.send("io.pyfix.Postdrop.Commit", {})
         service.receive()
 
-    def _copy(self, writing: int, fields: RecipientFields | None) -> None:
-        """Copies standard input into the pipe, until its end or until nobody reads any more."""
+    def _copy(self, writing: int, fields: RecipientFields | None) -> bool:
+        """Copies standard input into the pipe, until its end or, False, until nobody reads any more."""
         text = SubmissionText(_fix_line_endings(), dot_ends=self._request.dot_ends)
         more = True
         while more:
             try:
                 data = os.read(0, _CHUNK)
             except OSError as error:
-                self._fatal(os.EX_DATAERR, f"error reading input: {error.strerror}")
+                self._fatal(f"error reading input: {error.strerror}")
             content = text.feed(data) if data else text.finish()
             more = bool(data) and not text.ended
             if fields is not None:
@@ -306,7 +318,17 @@ class Submission:
                     content = content[os.write(writing, content) :]
             except BrokenPipeError:
                 # postdrop says why in its answer.
-                return
+                return False
+        return True
+
+    def _has_address(self, body: bytes) -> bool:
+        """Whether a field of the header names a recipient, as cleanup will see it."""
+        text = body.decode("utf-8", "replace")
+        if text.strip(" \t\n") and _PLAIN.issuperset(text.strip(" \t\n")):
+            return True
+        from pyfix.mail.address import parse_addresses  # noqa: PLC0415 -- only odd fields pay for a parser
+
+        return any(mailbox.address for mailbox in parse_addresses(text, _TOKEN_LIMIT))
 
     def _sender(self) -> str | None:
         sender = self._request.sender
@@ -324,9 +346,9 @@ class Submission:
         # Only odd arguments pay for a parser.
         from pyfix.mail.address import parse_addresses  # noqa: PLC0415
 
-        found = [mailbox.address for mailbox in parse_addresses(self._text(argument) or "", 10_000)]
+        found = [mailbox.address for mailbox in parse_addresses(self._text(argument) or "", _TOKEN_LIMIT)]
         if not found and argument not in {"", "<>"}:
-            self._fatal(os.EX_DATAERR, f"no address in {argument!a}")
+            self._fatal(f"no address in {argument!a}")
         return found
 
     def _text(self, argument: str | None) -> str | None:
@@ -336,25 +358,22 @@ class Submission:
         try:
             return os.fsencode(argument).decode()
         except UnicodeDecodeError:
-            self._fatal(os.EX_DATAERR, f"not valid UTF-8: {argument!a}")
+            self._fatal(f"not valid UTF-8: {argument!a}")
 
     def _refused(self, error: CallError) -> "NoReturn":
         status, text = str(error.parameters.get("status", "")), str(error.parameters.get("text", error.name))
-        if error.name != _REFUSED:
-            self._fatal(os.EX_SOFTWARE, text)
-        codes = {"5.3.4": os.EX_UNAVAILABLE, "5.7.1": os.EX_NOPERM, "5.1.7": os.EX_OSERR}
-        if status == "5.7.1":
-            fatal(os.EX_NOPERM, text)
-        self._fatal(codes.get(status, os.EX_TEMPFAIL if status.startswith("4") else os.EX_DATAERR), text)
+        if error.name == _REFUSED and status in {"5.1.7", "5.7.1"}:
+            fatal(text)
+        self._fatal(text)
 
-    def _fatal(self, status: int, text: str) -> "NoReturn":
+    def _fatal(self, text: str) -> "NoReturn":
         import pwd  # noqa: PLC0415 -- only for the error message
 
         try:
             name = pwd.getpwuid(self._uid).pw_name
         except KeyError:
             name = "unknown"
-        fatal(status, f"{name}({self._uid}): {text}")
+        fatal(f"{name}({self._uid}): {text}")
 
 
 def _fix_line_endings() -> str:
@@ -373,7 +392,7 @@ def _fix_line_endings() -> str:
     try:
         return load_config().text("sendmail_fix_line_endings")
     except ConfigError as error:
-        fatal(os.EX_CONFIG, str(error))
+        fatal(str(error))
 
 
 def _queue_command(*arguments: str) -> None:
@@ -384,14 +403,15 @@ def _queue_command(*arguments: str) -> None:
 
 
 def _smtp() -> None:
-    from pyfix.commands.stand_alone import run  # noqa: PLC0415 -- as above
+    from pyfix.access import stand_alone as session  # noqa: PLC0415 -- as above
     from pyfix.conf.error import ConfigError  # noqa: PLC0415
+    from pyfix.service import stand_alone  # noqa: PLC0415
     from pyfix.system.configuration import load_config  # noqa: PLC0415
 
     try:
-        run(load_config())
+        stand_alone.run(load_config(), session.begin)
     except ConfigError as error:
-        fatal(os.EX_CONFIG, str(error))
+        fatal(str(error))
 
 
 def _keep_standard_descriptors() -> None:
@@ -409,7 +429,7 @@ def main() -> None:
     request = parse(os.path.basename(sys.argv[0]), sys.argv[1:])
     actions: dict[str, Callable[[], None]] = {
         "h": lambda: None,
-        "i": lambda: fatal(os.EX_UNAVAILABLE, "unsupported: -bi"),
+        "i": lambda: fatal("unsupported: -bi"),
         "p": lambda: _queue_command("-p"),
         "q": lambda: _queue_command("-f"),
         "s": _smtp,

@@ -16,7 +16,16 @@ def _keys(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_LISTENERS = ("ListenStream", "SocketMode", "SocketUser", "SocketGroup", "DirectoryMode", "Backlog", "BindIPv6Only", "FreeBind")
+_LISTENERS = (
+    "ListenStream",
+    "SocketMode",
+    "SocketUser",
+    "SocketGroup",
+    "DirectoryMode",
+    "Backlog",
+    "BindIPv6Only",
+    "FreeBind",
+)
 _IDENTITY = ("User", "Group", "DynamicUser", "SupplementaryGroups", "UMask", "LimitNOFILE", "Environment")
 _TIMES = ("RestartSec", "TimeoutStartSec", "TimeoutStopSec", "WatchdogSec")
 
@@ -59,8 +68,9 @@ SANDBOX = _keys(
 BOOKKEEPING = _keys(
     """
     AccuracySec Alias Before ConditionPathExists CPUAccounting DefaultDependencies Description Documentation
+    ExecStartPost ExecStopPost
     IOAccounting LogRateLimitIntervalSec MemoryAccounting MemoryHigh MemoryMax PartOf PollLimitBurst
-    PollLimitIntervalSec ReloadPropagatedFrom Slice StopPropagatedFrom TasksAccounting TasksMax WantedBy Wants
+    PollLimitIntervalSec ReloadPropagatedFrom Slice TasksAccounting TasksMax WantedBy Wants
     """
 )
 """What orders, accounts for and describes units in systemd."""

@@ -17,7 +17,7 @@ class Destination(NamedTuple):
 
 
 class Rights(NamedTuple):
-    """With whose rights a mailbox file in the spool directory is opened and locked, and to whom it is given."""
+    """With whose rights a mailbox file in the spool directory is made and locked, and whether it is given away."""
 
     uid: int
     gid: int

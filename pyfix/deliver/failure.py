@@ -6,10 +6,10 @@ ones, and those of access, which an administrator can mend before the mail is to
 
 =====================================  =======  ========================================================
 EDQUOT, EFBIG                          5.2.2    the mailbox is full (mailbox_size_limit, quota)
-EPERM, EISDIR, ENOTDIR, ELOOP, ENXIO,  5.2.0    what stands there is no mailbox: a link, a directory,
-ENAMETOOLONG                                    a pipe
+EISDIR, ELOOP, EMLINK, ENAMETOOLONG,   5.2.0    what stands there is no mailbox: a link, a directory,
+ENOTDIR, ENXIO                                  a pipe
 EAGAIN, ESTALE                         4.2.0    locked, or changed under our hands
-EACCES                                 4.2.0    not allowed
+EACCES, EPERM                          4.2.0    not allowed
 all others, ENOSPC, EROFS, EIO ...     4.3.0    trouble of this system
 =====================================  =======  ========================================================
 
@@ -21,15 +21,16 @@ import errno
 _STATUS = {
     errno.EDQUOT: "5.2.2",
     errno.EFBIG: "5.2.2",
-    errno.EPERM: "5.2.0",
     errno.EISDIR: "5.2.0",
-    errno.ENOTDIR: "5.2.0",
     errno.ELOOP: "5.2.0",
-    errno.ENXIO: "5.2.0",
+    errno.EMLINK: "5.2.0",
     errno.ENAMETOOLONG: "5.2.0",
+    errno.ENOTDIR: "5.2.0",
+    errno.ENXIO: "5.2.0",
     errno.EAGAIN: "4.2.0",
     errno.ESTALE: "4.2.0",
     errno.EACCES: "4.2.0",
+    errno.EPERM: "4.2.0",
 }
 
 

@@ -308,8 +308,8 @@ class _Parser:
 
     def _add(self, run: list[_Token]) -> None:
         address = "".join([token.text for token in run])
-        if not address:
-            return
+        if not address.strip(":"):
+            return  # a colon that joins nothing is no address
         self._found.append(Mailbox(address, run[0].start, run[-1].end, comma_missing=self._comma_missing))
         self._comma_missing = True
 

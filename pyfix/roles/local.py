@@ -12,8 +12,9 @@ Protocol
 
 Security
     Runs as root, with CAP_SETUID and CAP_SETGID only, and does all work on files as the recipient: effective user,
-    effective group, no other group. In a spool directory that others than root may not write to, a mailbox is opened
-    with root's rights and given to its user, as Postfix does. Started as another user, it delivers to that user alone.
+    effective group, no other group. In a spool directory that its group may write to, that group is the effective one.
+    In one that nobody but root may write to, a mailbox that is missing is made by root and given to its user, which
+    takes CAP_CHOWN: without it the mail waits. Started as another user, it delivers to that user alone.
     Files in the way that could redirect the mail are refused (pyfix.system.mailbox). The message is a descriptor that
     is open for reading only. No command is run.
 
@@ -29,6 +30,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from typing import NoReturn
 
@@ -162,22 +164,16 @@ class LocalAgent:
     def _to_mbox(
         self, user: account.Account, target: Destination, lines: bytes, content: Callable[[], Iterator[bytes]]
     ) -> Result:
-        rights = self._mbox_rights(user, target)
         try:
-            with account.acting_as(rights.uid, rights.gid):
-                give_to = (user.uid, user.gid) if rights.give_away else None
-                box = mailbox.Mbox.open(target.path, self._locks, give_to)
+            box = mailbox.Mbox.open(target.path, self._locks, _identities(user, self._mbox_rights(user, target)))
             try:
                 if not box.is_regular:
                     return Result("5.2.0", f"destination {target.path} is not a regular file")
                 if self._strict_owner and box.owner != user.uid:
                     return Result("4.2.0", f"destination {target.path} is not owned by recipient")
-                # Written as the recipient, so that quotas count.
-                with account.acting_as(user.uid, user.gid):
-                    box.append(chain([lines], mbox.escape(content())), self._size_limit)
+                box.append(chain([lines], mbox.escape(content())), self._size_limit)
             finally:
-                with account.acting_as(rights.uid, rights.gid):
-                    box.release()
+                box.release()
         except mailbox.MailboxError as error:
             reason = f"cannot update mailbox {target.path} for user {user.name}. {error.reason}"
             return Result(mailbox_status(error.errno), reason)
@@ -192,6 +188,15 @@ class LocalAgent:
             # Opening the mailbox will meet the same trouble and name it.
             return spool_rights(None, 0, user.uid, user.gid)
         return spool_rights(status.st_mode, status.st_gid, user.uid, user.gid)
+
+
+def _identities(user: account.Account, rights: Rights) -> mailbox.Identities:
+    """Who opens and writes a mailbox file, and who makes and locks it."""
+    maker = partial(account.acting_as, rights.uid, rights.gid)
+    if rights.give_away:
+        owner = partial(account.acting_as, user.uid, user.gid)
+        return mailbox.Identities(owner, maker, (user.uid, user.gid))
+    return mailbox.Identities(maker, maker)
 
 
 def _size_limit(conf: Config) -> int:

@@ -290,7 +290,9 @@ async def start(role: Role) -> None:
 
     def on_done(task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
-        if error is not None:
+        if isinstance(error, OSError):
+            role.fail(error)
+        elif error is not None:
             role.bug(error)
         else:
             role.stop()

@@ -137,7 +137,7 @@ class Smtpd:
         except OSError as error:
             self.role.journal.warning(f"{transaction.queue_id}: pipe to cleanup: {error.strerror}")
             raise
-        return Message(transaction.queue_id, submission, self.role.journal.warning)
+        return Message(f"{transaction.queue_id}: cleanup", submission, self.role.journal.warning)
 
     def later(self, seconds: float, then: Callable[[], None]) -> None:
         """Calls after a while."""

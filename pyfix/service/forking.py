@@ -127,7 +127,7 @@ class ForkingRole:
         serve: Serve,
         start: Callable[["ForkingRole"], Serve],
     ) -> Serve:
-        """Children at work finish with the old configuration; new ones get the new one."""
+        """Children finish their work at hand with the old configuration; their callers then connect to new ones."""
         notify.reloading()
         try:
             conf = load_checked(self._options)
@@ -142,18 +142,21 @@ class ForkingRole:
             self.journal.error(f"{reason}: the configuration that was running stays")
             notify.ready(f"Reload failed: {reason}")
         else:
+            self._tell_children(signal.SIGTERM)
             notify.ready()
         return serve
 
     def _end(self) -> int:
         """Children end when their work at hand is done: they get the same signal."""
         notify.stopping()
-        for pid in self._children:
-            os.kill(pid, signal.SIGTERM)
+        self._tell_children(signal.SIGTERM)
         deadline = monotonic() + _DRAIN_LIMIT
         while self._children and monotonic() < deadline:
             select.select([], [], [], 0.02)
             self._reap()
-        for pid in self._children:
-            os.kill(pid, signal.SIGKILL)
+        self._tell_children(signal.SIGKILL)
         return 0
+
+    def _tell_children(self, number: int) -> None:
+        for pid in self._children:
+            os.kill(pid, number)

@@ -12,7 +12,8 @@ def open_queue(conf: Config) -> Spool:
 def open_whole_queue(conf: Config, names: tuple[str, ...] = ALL_DIRECTORIES, *, hashed: bool = False) -> Spool:
     """queue_directory, with the directories that were missing. Raises ConfigError where it cannot be used.
 
-    ``names`` are the directories that the role can see. Not ``hashed``: new files go into incoming/ and maildrop/ themselves, where every setting finds them.
+    ``names`` are the directories that the role can see. Not ``hashed``: new files go into incoming/ and maildrop/
+    themselves, where every setting finds them.
     """
     spool = open_queue(conf) if hashed else _open(conf, (), 1)
     try:

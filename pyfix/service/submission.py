@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from pyfix.service import cleanup
+from pyfix.service import cleanup, postdrop
 from pyfix.service.calling import Unavailable
 from pyfix.service.client import Client
 from pyfix.service.interface import Nothing, ServiceError
@@ -81,15 +81,15 @@ class Submission:
 
 
 class Message:
-    """A message of an SMTP session on its way to cleanup, and the reply that comes of it.
+    """A message of an SMTP session on its way to cleanup or postdrop, and the reply that comes of it.
 
-    ``warn`` logs a warning when cleanup is in trouble.
+    ``warn`` logs a warning, about ``name``, when the service is in trouble.
     """
 
-    __slots__ = ("_queue_id", "_submission", "_then", "_warn", "write")
+    __slots__ = ("_name", "_submission", "_then", "_warn", "write")
 
-    def __init__(self, queue_id: str, submission: Submission, warn: Callable[[str], None]) -> None:
-        self._queue_id = queue_id
+    def __init__(self, name: str, submission: Submission, warn: Callable[[str], None]) -> None:
+        self._name = name
         self._submission = submission
         self._warn = warn
         self._then: Callable[[Reply], None] | None = None
@@ -97,7 +97,7 @@ class Message:
 
     @property
     def held(self) -> int:
-        """Bytes of content that cleanup did not take yet."""
+        """Bytes of content that the service did not take yet."""
         return self._submission.content.held
 
     def abort(self) -> None:
@@ -109,15 +109,18 @@ class Message:
         self._then = then
         self._submission.commit(self._done)
 
-    def _done(self, task: "asyncio.Task[cleanup.Committed]") -> None:
+    def _done(self, task: "asyncio.Task[cleanup.Committed | postdrop.Committed]") -> None:
         assert self._then is not None
         try:
             reply = Reply(250, "2.0.0", f"Ok: queued as {task.result().queue_id}")
         except cleanup.Refused as refused:
             why = refused.parameters
             reply = Reply(why.code, why.status, why.text)
+        except postdrop.Refused as refused:
+            status, text = refused.parameters.status, refused.parameters.text
+            reply = Reply(451 if status.startswith("4") else 554, status, f"Error: {text}")
         except (Unavailable, ServiceError) as error:
-            self._warn(f"{self._queue_id}: cleanup: {error}")
+            self._warn(f"{self._name}: {error}")
             reply = WRITE_ERROR
         except asyncio.CancelledError:
             reply = WRITE_ERROR

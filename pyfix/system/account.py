@@ -1,18 +1,19 @@
-"""Accounts of this machine, and acting as one of them.
+"""Accounts and groups of this machine, and acting as one of them.
 
 A look-up that fails (the directory server is down) is told apart from an account that does not exist: the one defers
-mail, the other bounces it. Python's pwd module reports both alike, so the C library is asked directly.
+mail, the other bounces it. Python's pwd and grp modules report both alike, so the C library is asked directly.
 
-Source: getpwnam_r(3), seteuid(2).
+Source: getpwnam_r(3), getgrnam_r(3), seteuid(2).
 """
 
 import ctypes
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from itertools import takewhile
+from typing import Any, NamedTuple, TypeVar
 
 _NOT_FOUND = (0, errno.ENOENT, errno.ESRCH)
 _BUFFER_START = 1024
@@ -29,6 +30,13 @@ class Account(NamedTuple):
     gecos: str
     home: str
     shell: str
+    password: str = "x"  # noqa: S105 -- passwd(5)'s mark for one that is kept elsewhere
+
+    @property
+    def line(self) -> str:
+        """The entry as in passwd(5)."""
+        fields = (self.name, self.password, self.uid, self.gid, self.gecos, self.home, self.shell)
+        return ":".join(str(field) for field in fields)
 
     @property
     def full_name(self) -> str:
@@ -49,24 +57,66 @@ class _Passwd(ctypes.Structure):
     )
 
 
+class _Group(ctypes.Structure):
+    _fields_ = (
+        ("gr_name", ctypes.c_char_p),
+        ("gr_passwd", ctypes.c_char_p),
+        ("gr_gid", ctypes.c_uint),
+        ("gr_mem", ctypes.POINTER(ctypes.c_char_p)),
+    )
+
+
+_Key = ctypes.c_char_p | ctypes.c_uint
+_E = TypeVar("_E", bound=ctypes.Structure)
+_T = TypeVar("_T")
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def by_name(name: str) -> Account | None:
     """The account of that name, None where there is none. Raises OSError when the database cannot tell."""
-    encoded = os.fsencode(name)
-    if not encoded or b"\0" in encoded:
-        return None
-    return _look_up(_libc.getpwnam_r, ctypes.c_char_p(encoded))
+    return _account(_libc.getpwnam_r, _key(name))
 
 
 def by_uid(uid: int) -> Account | None:
     """The account of that number, None where there is none. Raises OSError when the database cannot tell."""
-    return _look_up(_libc.getpwuid_r, ctypes.c_uint(uid))
+    return _account(_libc.getpwuid_r, ctypes.c_uint(uid))
 
 
-def _look_up(function: Any, key: ctypes.c_char_p | ctypes.c_uint) -> Account | None:
-    entry, found = _Passwd(), ctypes.c_void_p()
+def group_line(name: str) -> str | None:
+    """The entry as in group(5) of the group of that name, None where there is none. Raises OSError as above."""
+    return _look_up(_libc.getgrnam_r, _key(name), _Group(), _group_line)
+
+
+def _account(function: Any, key: _Key | None) -> Account | None:
+    return _look_up(function, key, _Passwd(), _account_of)
+
+
+def _account_of(entry: _Passwd) -> Account:
+    texts = (entry.pw_gecos, entry.pw_dir, entry.pw_shell, entry.pw_passwd)
+    return Account(_text(entry.pw_name), entry.pw_uid, entry.pw_gid, *map(_text, texts))
+
+
+def _group_line(entry: _Group) -> str:
+    members = takewhile(lambda member: member is not None, entry.gr_mem)
+    return f"{_text(entry.gr_name)}:{_text(entry.gr_passwd)}:{entry.gr_gid}:{','.join(map(_text, members))}"
+
+
+def _text(value: bytes | None) -> str:
+    return os.fsdecode(value or b"")
+
+
+def _key(name: str) -> ctypes.c_char_p | None:
+    """A name for the C library; None for what is nobody's."""
+    encoded = os.fsencode(name)
+    return ctypes.c_char_p(encoded) if encoded and b"\0" not in encoded else None
+
+
+def _look_up(function: Any, key: _Key | None, entry: _E, convert: Callable[[_E], _T]) -> _T | None:
+    """What the C library finds, converted while its texts are still there."""
+    if key is None:
+        return None
+    found = ctypes.c_void_p()
     size = _BUFFER_START
     while True:
         buffer = ctypes.create_string_buffer(size)
@@ -78,8 +128,7 @@ def _look_up(function: Any, key: ctypes.c_char_p | ctypes.c_uint) -> Account | N
         if failed in _NOT_FOUND:
             return None
         raise OSError(failed, os.strerror(failed))
-    texts = [os.fsdecode(value or b"") for value in (entry.pw_name, entry.pw_gecos, entry.pw_dir, entry.pw_shell)]
-    return Account(texts[0], entry.pw_uid, entry.pw_gid, *texts[1:])
+    return convert(entry)
 
 
 def may_act_as(uid: int) -> bool:
@@ -101,7 +150,8 @@ def acting_as(uid: int, gid: int) -> Iterator[None]:
         yield
         return
     if threading.active_count() != 1:
-        raise RuntimeError("identities change for the whole process: no other thread may run")
+        names = ", ".join(thread.name for thread in threading.enumerate())
+        raise RuntimeError(f"identities change for the whole process: only one thread may run, not {names}")
     try:
         _take(uid, gid)
         yield

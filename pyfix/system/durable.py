@@ -91,22 +91,28 @@ class DurableFile:
         self.directory = directory
         # bytes written so far
         self.size = 0
+        self._descriptor = -1
+        while not self._claim():
+            pass
+
+    def _claim(self) -> bool:
+        """Make the file and lock it; false if a repair came between the two and took the empty file for a left-over."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            self._descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+            self._descriptor = os.open(self.name, flags, 0o600, dir_fd=self.directory)
         except (FileExistsError, FileNotFoundError):
             raise
         except OSError as error:
-            fail(error, name)
+            fail(error, self.name)
         try:
-            self._claim()
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            claimed = os.fstat(self._descriptor).st_nlink > 0
         except OSError as error:
             self._condemn(error)
-
-    def _claim(self) -> None:
-        # Between open and flock, repair may have taken the empty file for a left-over.
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(self._descriptor).st_nlink == 0:
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        if not claimed:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        return claimed
 
     def fileno(self) -> int:
         """The descriptor, open for reading and writing; -1 after commit and abort."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from pyfix.system.unit_files import Places
 
-_LAUNCHERS = "/usr/libexec/pyfix/"
+_LAUNCHERS = {"/usr/libexec/pyfix": "roles", "/usr/sbin": "commands"}
 _INSTALLED_UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system")
 _PACKAGED_UNITS = ("/usr/lib/systemd/system", "/lib/systemd/system")
 _KEPT = ("LANG", "LC_ALL", "TZ")
@@ -56,10 +56,11 @@ def arrange(prefix: str, unit_directories: Sequence[str], given: Mapping[str, st
 
 def role_command(argv: tuple[str, ...]) -> tuple[str, ...]:
     """How a unit's command is executed."""
-    name = argv[0].removeprefix(_LAUNCHERS)
-    if name == argv[0] or not name.isidentifier() or not checkout():
+    directory, _, name = argv[0].rpartition("/")
+    if directory not in _LAUNCHERS or not name.isidentifier() or not checkout():
         return argv
-    return (sys.executable, "-P", "-c", f"from pyfix.roles.{name} import main; main()", *argv[1:])
+    program = f"from pyfix.{_LAUNCHERS[directory]}.{name} import main; main()"
+    return (sys.executable, "-P", "-c", program, *argv[1:])
 
 
 class AlreadyRunning(Exception):

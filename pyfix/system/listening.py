@@ -9,7 +9,6 @@ from typing import NamedTuple
 from pyfix.conf.unit_kinds import SocketUnit
 from pyfix.system.unix import short_path
 
-
 # <linux/in.h>, <linux/in6.h>: IP_FREEBIND and IPV6_FREEBIND
 _FREE_BIND = {socket.AF_INET: (socket.SOL_IP, 15, 1), socket.AF_INET6: (socket.IPPROTO_IPV6, 78, 1)}
 

@@ -24,7 +24,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import NamedTuple, Self
 
 from pyfix.system import durable
@@ -192,35 +192,55 @@ class Locks(NamedTuple):
     stale: float
 
 
-class Mbox:
-    """An mbox file, open and locked. Lock files come and go with the rights of the caller of open() and release()."""
+class Identities(NamedTuple):
+    """Whose rights are used for what; contexts within which the process has them."""
 
-    def __init__(self, path: str, descriptor: int, lock_file: str) -> None:
+    # for the file: its owner
+    owner: Callable[[], AbstractContextManager[None]] = nullcontext
+    # for new names in its directory: that of a file that has to be made, and that of the lock file
+    maker: Callable[[], AbstractContextManager[None]] = nullcontext
+    # user and group to give a new file to, where its maker is not its owner
+    give_to: tuple[int, int] | None = None
+
+
+ANYBODY = Identities()
+"""Whoever the process is anyway."""
+
+
+class Mbox:
+    """An mbox file, open and locked."""
+
+    def __init__(self, path: str, descriptor: int, identities: Identities) -> None:
         self.path = path
         self._descriptor = descriptor
-        self._lock_file = lock_file
+        self._identities = identities
+        self._lock_file = ""
 
     @classmethod
     def open(
-        cls, path: str, locks: Locks, give_to: tuple[int, int] | None, sleep: Callable[[float], None] = time.sleep
+        cls,
+        path: str,
+        locks: Locks,
+        identities: Identities = ANYBODY,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> Self:
-        """Opens the file at ``path``, or makes it (mode 0600), and locks it. Raises MailboxError.
-
-        ``give_to`` is the owner (user, group) of a file that had to be made; None: whoever makes it.
-        """
-        descriptor = _open_or_create(path, give_to)
-        lock_file = ""
+        """Opens the file at ``path``, or makes it (mode 0600), and locks it. Raises MailboxError."""
+        box = cls(path, _open_or_create(path, identities), identities)
         try:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                if "dotlock" in locks.styles:
-                    _make_lock_file(f"{path}.lock", locks, sleep)
-                    lock_file = f"{path}.lock"
-                _lock(descriptor, locks, sleep)
-                _check_still_there(descriptor)
-        except MailboxError:
-            cls(path, descriptor, lock_file).release()
+            if box.is_regular:
+                with identities.maker():
+                    box._lock(locks, sleep)
+        except BaseException:
+            box.release()
             raise
-        return cls(path, descriptor, lock_file)
+        return box
+
+    def _lock(self, locks: Locks, sleep: Callable[[float], None]) -> None:
+        if "dotlock" in locks.styles:
+            _make_lock_file(f"{self.path}.lock", locks, sleep)
+            self._lock_file = f"{self.path}.lock"
+        _lock(self._descriptor, locks, sleep)
+        _check_still_there(self._descriptor)
 
     @property
     def is_regular(self) -> bool:
@@ -235,7 +255,9 @@ class Mbox:
     def append(self, chunks: Iterable[bytes], size_limit: int) -> None:
         """Adds text to the end. ``size_limit`` is for the whole file, in bytes, 0 for none. Raises MailboxError."""
         try:
-            durable.append_chunks(self._descriptor, self._separated(chunks), size_limit)
+            # Written as the owner, so that quotas count.
+            with self._identities.owner():
+                durable.append_chunks(self._descriptor, self._separated(chunks), size_limit)
         except durable.WriteError as error:
             raise _trouble("error writing message", error) from None
 
@@ -251,25 +273,36 @@ class Mbox:
         """Unlocks and closes the file."""
         os.close(self._descriptor)
         if self._lock_file:
-            with suppress(OSError):  # someone else may have broken the lock; if not, it will be stale
+            # Someone else may have broken the lock; if not, it will be stale.
+            with self._identities.maker(), suppress(OSError):
                 os.unlink(self._lock_file)
 
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
-def _open_or_create(path: str, give_to: tuple[int, int] | None) -> int:
-    try:
-        return _open_existing(path)
-    except FileNotFoundError:
-        pass
+def _open_or_create(path: str, identities: Identities) -> int:
+    for _ in range(_ATTEMPTS_PER_NAME):
+        try:
+            with identities.owner():
+                return _open_existing(path)
+        except FileNotFoundError:
+            pass
+        try:
+            with identities.maker():
+                return _create(path, identities.give_to)
+        except FileExistsError:
+            # Another delivery was faster.
+            continue
+    raise MailboxError(errno.EAGAIN, f"cannot open file: {os.strerror(errno.ENOENT)}")
+
+
+def _create(path: str, give_to: tuple[int, int] | None) -> int:
+    """Raises FileExistsError, else MailboxError."""
     try:
         descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
-        try:
-            return _open_existing(path)
-        except FileNotFoundError as error:
-            raise _trouble("cannot open file", error) from None
+        raise
     except OSError as error:
         raise _trouble("cannot create file exclusively", error) from None
     try:
@@ -292,7 +325,7 @@ def _open_existing(path: str) -> int:
             if error.errno != errno.ELOOP:
                 raise
             if os.lstat(path).st_uid != 0:
-                raise MailboxError(errno.EPERM, "file is a symbolic link") from None
+                raise MailboxError(errno.ELOOP, "file is a symbolic link") from None
             descriptor = os.open(path, _FLAGS)
     except FileNotFoundError:
         raise
@@ -301,7 +334,7 @@ def _open_existing(path: str) -> int:
     names = os.fstat(descriptor).st_nlink
     if names != 1:
         os.close(descriptor)
-        raise MailboxError(errno.EPERM, f"file has {names} hard links")
+        raise MailboxError(errno.EMLINK, f"file has {names} hard links")
     return descriptor
 
 

@@ -2,10 +2,16 @@
 
 from collections.abc import Callable
 
-from pyfix.system.users import group_entry, passwd_entry
+from pyfix.system import account
 from pyfix.tables.table import TableError
 
-_MAPS: dict[str, Callable[[str], str | None]] = {"group.byname": group_entry, "passwd.byname": passwd_entry}
+
+def _passwd_line(name: str) -> str | None:
+    found = account.by_name(name)
+    return found and found.line
+
+
+_MAPS: dict[str, Callable[[str], str | None]] = {"group.byname": account.group_line, "passwd.byname": _passwd_line}
 
 
 class UnixTable:

@@ -17,7 +17,8 @@ HEADER_LIMIT = 1024 * 1024
 # A run of CR is looked at once, from its beginning.
 _LINE_END = re.compile(rb"(?<!\r)\r+\n")
 _FROM_LINE = re.compile(rb">*From ")
-_RECIPIENT_FIELD = re.compile(rb"^(?:resent-)?(?:to|cc|bcc)[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:([^\n]*+\n(?:[ \t][^\n]*+\n)*)")
+_RECIPIENT_FIELDS = frozenset((b"to", b"cc", b"bcc", b"resent-to", b"resent-cc", b"resent-bcc"))
 
 
 class SubmissionText:
@@ -108,12 +109,15 @@ class SubmissionText:
 
 
 class RecipientFields:
-    """Watches content go by for To, Cc and Bcc fields in its header (sendmail -t)."""
+    """Watches content go by for To, Cc and Bcc fields in its header (sendmail -t); ``bodies`` are theirs, at its end.
 
-    __slots__ = ("_header", "_over", "found")
+    A header consists of fields; the first line that is none ends it.
+    """
+
+    __slots__ = ("_header", "_over", "bodies")
 
     def __init__(self) -> None:
-        self.found = False
+        self.bodies: list[bytes] = []
         self._header = b""
         self._over = False
 
@@ -122,14 +126,18 @@ class RecipientFields:
         if self._over:
             return
         self._header += content
-        end = 0 if self._header.startswith(b"\n") else self._header.find(b"\n\n")
-        if end >= 0 or len(self._header) > HEADER_LIMIT:
-            self.finish(end)
+        if b"\n\n" in self._header or self._header.startswith(b"\n") or len(self._header) > HEADER_LIMIT:
+            self.finish()
 
-    def finish(self, end: int = -1) -> None:
-        """Looks at what there is of a header; ``end`` is where it ends, -1: at the end of the content."""
-        if not self._over:
-            self._over = True
-            header = self._header if end < 0 else self._header[: end + 1]
-            self.found = _RECIPIENT_FIELD.search(header) is not None
-            self._header = b""
+    def finish(self) -> None:
+        """Looks at what there is of a header."""
+        if self._over:
+            return
+        self._over = True
+        # The line's end makes a last line whole that is not.
+        header, self._header = self._header[:HEADER_LIMIT] + b"\n", b""
+        position = 0
+        while field := _FIELD.match(header, position):
+            if field[1].lower() in _RECIPIENT_FIELDS:
+                self.bodies.append(field[2])
+            position = field.end()

@@ -41,10 +41,12 @@ async def measure(messages, sessions, size, directory):
             nonlocal received
             received = number
             all_received.clear()
+            ledger = load.Ledger()
             await load.load(
-                system.smtp_port, load.Ledger(), sessions=sessions, messages=number, size=size,
-                recipient="sink@example.net",
+                system.smtp_port, ledger, sessions=sessions, messages=number, size=size, recipient="sink@example.net",
             )  # fmt: skip
+            if len(ledger.acknowledged) < number:
+                raise SystemExit("a message was refused; the system's log says why")
             await all_received.wait()
 
         await run(200)

@@ -15,6 +15,8 @@ from pyfix.deliver.failure import mailbox_status
         (errno.EISDIR, "5.2.0"),
         (errno.EAGAIN, "4.2.0"),
         (errno.EACCES, "4.2.0"),
+        (errno.EPERM, "4.2.0"),
+        (errno.EMLINK, "5.2.0"),
         (errno.ENOSPC, "4.3.0"),
         (errno.EIO, "4.3.0"),
         (errno.EROFS, "4.3.0"),

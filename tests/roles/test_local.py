@@ -1,13 +1,17 @@
 """local: what becomes of a message for a user of this machine."""
 
 import errno
+import gc
 import os
 import pathlib
 import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
+import threading
 
 import msgspec
 import pytest
@@ -44,7 +48,7 @@ class Machine:
         self.home = directory / "home"
         self.home.mkdir()
         self.spool = directory / "spool"
-        self.spool.mkdir()
+        self.spool.mkdir(exist_ok=True)
         self.log = Log()
         self.ada = account.Account("ada", os.geteuid(), os.getegid(), "Ada", str(self.home), "/bin/sh")
         settings = {"mail_spool_directory": str(self.spool), "myhostname": "mx.example.org"} | parameters
@@ -79,6 +83,15 @@ class Machine:
     def to(self, address: str, **names) -> tuple[str, str, str]:
         (outcome,) = self.deliver(Recipient(9, address), **names).outcomes
         return outcome.status, outcome.dsn, outcome.reason
+
+
+@pytest.fixture(autouse=True)
+def no_other_thread():
+    """Threads of tests before would forbid changes of identity. Those of a pool end when it is collected."""
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread():
+            thread.join(5)
 
 
 @pytest.fixture
@@ -303,6 +316,61 @@ def test_root_delivers_as_the_user(accounts, mode: int) -> None:
     finally:
         shutil.rmtree(directory)
     assert (os.geteuid(), os.getegid()) == (0, 0)
+
+
+def deliver_with_two_capabilities(directory: pathlib.Path) -> tuple[str, str, str]:
+    """What becomes of mail to a user when root has CAP_SETUID and CAP_SETGID alone, as in local's unit."""
+    program = """
+import os, pathlib, sys
+from roles.test_local import Machine
+from pyfix.system import account
+known = {}
+account.by_name = known.get
+host = Machine(pathlib.Path(sys.argv[1]))
+known["ada"] = host.ada._replace(uid=65534, gid=65534)
+print(*host.to("ada@example.org"), sep="|")
+"""
+    capabilities = "-all,+setuid,+setgid"
+    done = subprocess.run(
+        ["setpriv", f"--bounding-set={capabilities}", sys.executable, "-c", program, str(directory)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    status, dsn, reason = done.stdout.strip().split("|")
+    return status, dsn, reason
+
+
+@pytest.mark.system
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root acts as others")
+@pytest.mark.parametrize(
+    ("group", "mode", "is_new", "expected"),
+    [
+        # as Debian's /var/mail is
+        (8, 0o2775, True, ("sent", "2.0.0")),
+        (8, 0o2775, False, ("sent", "2.0.0")),
+        (8, 0o2770, False, ("sent", "2.0.0")),
+        (0, 0o1777, True, ("sent", "2.0.0")),
+        (0, 0o755, False, ("sent", "2.0.0")),
+        (0, 0o755, True, ("deferred", "4.2.0")),
+        (8, 0o2555, True, ("deferred", "4.2.0")),
+    ],
+)
+def test_mailboxes_where_root_cannot_give_files_away(public_directory, group, mode, is_new, expected) -> None:
+    spool = public_directory / "spool"
+    spool.mkdir()
+    os.chown(spool, 0, group)
+    spool.chmod(mode)
+    if not is_new:
+        (spool / "ada").write_bytes(b"")
+        (spool / "ada").chmod(0o600)
+        os.chown(spool / "ada", 65534, 65534)
+    status, dsn, _ = deliver_with_two_capabilities(public_directory)
+    assert (status, dsn) == expected
+    if status == "sent":
+        found = (spool / "ada").stat()
+        assert (found.st_uid, found.st_mode & 0o777) == (65534, 0o600)
+        assert found.st_gid == (group or 65534 if is_new else 65534)
+        assert b"\nSubject: hello\n" in (spool / "ada").read_bytes()
+    assert os.listdir(spool) == (["ada"] if status == "sent" else [])
 
 
 class Worker:

@@ -278,7 +278,7 @@ def test_a_destination_out_of_reach_is_left_alone(tmp_path):
 
 
 def test_a_transport_that_nobody_serves(tmp_path, monkeypatch):
-    monkeypatch.setattr(client, "_CONNECT_PATIENCE", 0.0)
+    monkeypatch.setattr(client, "CONNECT_PATIENCE", 0.0)
 
     async def scenario(world):
         world.answer = sent

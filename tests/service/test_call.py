@@ -1,6 +1,7 @@
 """Server and client together, over real sockets."""
 
 import asyncio
+import gc
 import os
 import socket
 import threading
@@ -208,6 +209,19 @@ def test_nobody_there_is_unavailable(tmp_path, monkeypatch):
             await Client(TEST, str(tmp_path / "nobody")).call("Echo", Text())
 
     asyncio.run(main())
+
+
+def test_a_call_on_a_lost_connection_that_nobody_waits_for_is_no_bug(tmp_path):
+    async def test(_service, client):
+        trouble = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: trouble.append(context))
+        session = await client.session()
+        session.close()
+        session.send("Echo", Text("nobody waits"))
+        gc.collect()
+        return trouble
+
+    assert with_service(tmp_path, test) == []
 
 
 def test_a_service_that_closed_an_idle_connection_is_called_again(tmp_path):

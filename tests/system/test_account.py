@@ -1,5 +1,6 @@
 """Accounts, and acting as one."""
 
+import grp
 import os
 import pwd
 import subprocess
@@ -13,14 +14,23 @@ from pyfix.system import account
 def test_every_user_of_this_machine_is_found_as_pwd_finds_them() -> None:
     for entry in pwd.getpwall()[:20]:
         expected = account.Account(
-            entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_gecos, entry.pw_dir, entry.pw_shell
+            entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_gecos, entry.pw_dir, entry.pw_shell, entry.pw_passwd
         )
-        assert expected == account.by_name(entry.pw_name)
+        found = account.by_name(entry.pw_name)
+        assert expected == found
+        assert found.line == ":".join(str(field) for field in entry)
+
+
+def test_every_group_of_this_machine_is_found_as_grp_finds_them() -> None:
+    for entry in grp.getgrall():
+        expected = f"{entry.gr_name}:{entry.gr_passwd}:{entry.gr_gid}:{','.join(entry.gr_mem)}"
+        assert expected == account.group_line(entry.gr_name)
 
 
 @pytest.mark.parametrize("name", ["no-such-user", "", "root\0", "x" * 100_000, "\udcff"])
 def test_unknown_names_are_none(name: str) -> None:
     assert account.by_name(name) is None
+    assert account.group_line(name) is None
 
 
 def test_numbers() -> None:
@@ -49,7 +59,11 @@ def test_a_database_in_trouble_is_not_an_unknown_user(monkeypatch: pytest.Monkey
         def getpwnam_r(*_args: object) -> int:
             return 5
 
+        getgrnam_r = getpwnam_r
+
     monkeypatch.setattr(account, "_libc", Libc)
+    with pytest.raises(OSError, match="Input/output error"):
+        account.group_line("ada")
     with pytest.raises(OSError, match="Input/output error"):
         account.by_name("ada")
 

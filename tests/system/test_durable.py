@@ -138,16 +138,24 @@ def test_a_full_disk_refuses_the_file_itself(directory, monkeypatch):
         DurableFile(NAME, directory)
 
 
-def test_a_file_that_repair_took_between_open_and_lock_is_not_written(directory, tmp_path, monkeypatch):
+def test_a_file_that_repair_took_between_open_and_lock_is_made_again(directory, tmp_path, monkeypatch):
+    """A queue manager that starts under load costs no client an error."""
     flock = fcntl.flock
+    takes = [1, 1]
 
     def repair_first(fd, how):
-        (tmp_path / NAME).unlink()
+        if takes:
+            takes.pop()
+            (tmp_path / NAME).unlink()
         flock(fd, how)
 
     monkeypatch.setattr(durable.fcntl, "flock", repair_first)
-    with pytest.raises(WriteError):
-        DurableFile(NAME, directory)
+    before = len(os.listdir("/proc/self/fd"))
+    file = DurableFile(NAME, directory)
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    file.write(b"mail")
+    file.commit()
+    assert (tmp_path / NAME).read_bytes() == b"mail"
 
 
 def _leave_behind(path, mode=0o600):

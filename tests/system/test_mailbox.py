@@ -7,11 +7,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
 from pyfix.system import durable, mailbox
-from pyfix.system.mailbox import Locks, MailboxError, Mbox, deliver_to_maildir
+from pyfix.system.mailbox import Identities, Locks, MailboxError, Mbox, deliver_to_maildir
 
 LOCKS = Locks(("fcntl", "dotlock"), 2, 0, 500)
 
@@ -101,8 +103,8 @@ def test_a_file_in_place_of_a_maildir(tmp_path) -> None:
     assert caught.value.errno == errno.ENOTDIR
 
 
-def append(path, *chunks: bytes, locks: Locks = LOCKS, limit: int = 0) -> None:
-    box = Mbox.open(str(path), locks, None, no_sleep)
+def append(path, *chunks: bytes, locks: Locks = LOCKS, limit: int = 0, identities=mailbox.ANYBODY) -> None:
+    box = Mbox.open(str(path), locks, identities, no_sleep)
     try:
         box.append(chunks, limit)
     finally:
@@ -136,7 +138,7 @@ def test_a_mailbox_that_would_grow_over_the_limit_stays(tmp_path) -> None:
 
 def test_a_source_that_fails_leaves_a_mailbox_as_it_was(tmp_path) -> None:
     (tmp_path / "box").write_bytes(b"old\n\n")
-    box = Mbox.open(str(tmp_path / "box"), LOCKS, None, no_sleep)
+    box = Mbox.open(str(tmp_path / "box"), LOCKS, sleep=no_sleep)
     with pytest.raises(ValueError):  # noqa: PT011 -- the test's own
         box.append(broken(), 0)
     box.release()
@@ -163,7 +165,7 @@ def test_links_are_refused(tmp_path) -> None:
 
 def test_a_pipe_and_a_directory_do_not_hold_anyone_up(tmp_path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    box = Mbox.open(str(tmp_path / "pipe"), LOCKS, None, no_sleep)
+    box = Mbox.open(str(tmp_path / "pipe"), LOCKS, sleep=no_sleep)
     assert not box.is_regular
     box.release()
     (tmp_path / "directory").mkdir()
@@ -194,7 +196,7 @@ def test_a_mailbox_locked_by_another_process_is_busy(tmp_path, style: str) -> No
         assert other.stdout.readline() == b"locked\n"
         waits: list[float] = []
         with pytest.raises(MailboxError, match="unable to lock for exclusive access") as caught:
-            Mbox.open(str(tmp_path / "box"), Locks((style, "dotlock"), 3, 7, 500), None, waits.append)
+            Mbox.open(str(tmp_path / "box"), Locks((style, "dotlock"), 3, 7, 500), sleep=waits.append)
         assert other.stdin is not None
         other.stdin.close()
     assert waits == [7, 7]
@@ -203,7 +205,7 @@ def test_a_mailbox_locked_by_another_process_is_busy(tmp_path, style: str) -> No
 
 
 def test_the_mailbox_is_locked_while_it_is_open(tmp_path) -> None:
-    box = Mbox.open(str(tmp_path / "box"), LOCKS, None, no_sleep)
+    box = Mbox.open(str(tmp_path / "box"), LOCKS, sleep=no_sleep)
     assert (tmp_path / "box.lock").exists()
     program = f"import fcntl; fcntl.lockf(open({str(tmp_path / 'box')!r}, 'ab'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
     assert subprocess.run([sys.executable, "-c", program], check=False, stderr=subprocess.DEVNULL).returncode == 1
@@ -217,13 +219,13 @@ def test_a_mailbox_that_was_replaced_under_the_lock_is_tried_again_later(tmp_pat
 
     monkeypatch.setattr(fcntl, "lockf", replacing)
     with pytest.raises(MailboxError, match="changed unexpectedly") as caught:
-        Mbox.open(str(tmp_path / "box"), LOCKS, None, no_sleep)
+        Mbox.open(str(tmp_path / "box"), LOCKS, sleep=no_sleep)
     assert caught.value.errno == errno.EAGAIN
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_a_new_mailbox_is_given_away(tmp_path) -> None:
-    box = Mbox.open(str(tmp_path / "box"), LOCKS, (65534, 65533), no_sleep)
+    box = Mbox.open(str(tmp_path / "box"), LOCKS, Identities(give_to=(65534, 65533)), no_sleep)
     assert box.owner == 65534
     box.release()
     status = (tmp_path / "box").stat()
@@ -235,6 +237,43 @@ def test_a_mailbox_that_cannot_be_given_away_is_not_left(tmp_path, monkeypatch) 
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(mailbox.os, "fchown", refused)
-    with pytest.raises(MailboxError, match="cannot change file ownership"):
-        Mbox.open(str(tmp_path / "box"), LOCKS, (1, 1), no_sleep)
+    with pytest.raises(MailboxError, match="cannot change file ownership") as caught:
+        Mbox.open(str(tmp_path / "box"), LOCKS, Identities(give_to=(1, 1)), no_sleep)
+    assert caught.value.errno == errno.EPERM
     assert files(tmp_path) == []
+
+
+def test_who_does_what(tmp_path) -> None:
+    """The owner opens and writes; the maker makes the file, and makes and removes the lock file."""
+    steps: list[str] = []
+
+    @contextmanager
+    def acting(name: str) -> Iterator[None]:
+        before = files(tmp_path)
+        yield
+        steps.append(f"{name} {before} {files(tmp_path)}")
+
+    def deliver() -> list[str]:
+        steps.clear()
+        box = Mbox.open(str(tmp_path / "box"), LOCKS, Identities(partial(acting, "owner"), partial(acting, "maker")))
+        box.append([b"x\n\n"], 0)
+        box.release()
+        return steps
+
+    assert deliver() == [
+        "maker [] ['box']",
+        "maker ['box'] ['box', 'box.lock']",
+        "owner ['box', 'box.lock'] ['box', 'box.lock']",
+        "maker ['box', 'box.lock'] ['box']",
+    ]
+    assert deliver()[0] == "owner ['box'] ['box']"
+
+
+def test_a_mailbox_that_somebody_else_makes_at_the_same_time(tmp_path) -> None:
+    @contextmanager
+    def late() -> Iterator[None]:
+        (tmp_path / "box").touch()
+        yield
+
+    append(tmp_path / "box", b"x\n\n", identities=Identities(maker=late))
+    assert (tmp_path / "box").read_bytes() == b"x\n\n"

@@ -102,22 +102,26 @@ def test_a_flood_of_carriage_returns_takes_no_time() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (b"To: x\n\n", True),
-        (b"Subject: x\nBCC : y\n\nhi\n", True),
-        (b"Resent-Cc:y", True),
-        (b"Subject: x\n\nTo: y\n", False),
-        (b"\nTo: y\n", False),
-        (b"X-To: y\n\n", False),
-        (b"", False),
+        (b"To: x\n\n", [b" x\n"]),
+        (b"Subject: x\nBCC : y\n\nhi\n", [b" y\n"]),
+        (b"Resent-Cc:y", [b"y\n"]),
+        (b"To:\n x,\n\ty\nCc: z\n\n", [b"\n x,\n\ty\n", b" z\n"]),
+        (b"To:", [b"\n"]),
+        (b"Subject: x\n\nTo: y\n", []),
+        (b"\nTo: y\n", []),
+        (b"not a field\nTo: y\n\n", []),
+        (b" To: x\nTo: y\n\n", []),
+        (b"X-To: y\n\n", []),
+        (b"", []),
     ],
 )
 @pytest.mark.parametrize("size", [1, 1000])
-def test_recipient_fields(text: bytes, expected: bool, size: int) -> None:
+def test_recipient_fields(text: bytes, expected: list[bytes], size: int) -> None:
     fields = RecipientFields()
     for start in range(0, len(text), size):
         fields.feed(text[start : start + size])
     fields.finish()
-    assert expected == fields.found
+    assert expected == fields.bodies
 
 
 def test_a_header_without_end_is_searched_to_the_limit() -> None:
@@ -125,4 +129,4 @@ def test_a_header_without_end_is_searched_to_the_limit() -> None:
     fields.feed(b"X: y\n" * (HEADER_LIMIT // 5 + 1))
     fields.feed(b"To: z\n")
     fields.finish()
-    assert not fields.found
+    assert fields.bodies == []
