@@ -1,4 +1,3 @@
-
 """``make deb`` and ``make rpm``: builds packages into build/.
 
 usage: build.py deb|rpm
@@ -74,7 +73,16 @@ def build_deb(work: Path, run: Run) -> list[Path]:
 
 def build_rpm(work: Path, run: Run) -> list[Path]:
     """The RPM package; rpmlint speaks about it."""
-    run(".", "rpmbuild", "-bb", "--define", "_topdir %(pwd)/rpm", "pyfix/packaging/rpm/pyfix.spec")
+    run(
+        ".",
+        "rpmbuild",
+        "-bb",
+        "--define",
+        "_topdir %(pwd)/rpm",
+        "--define",
+        "_sourcedir %(pwd)",
+        "pyfix/packaging/rpm/pyfix.spec",
+    )
     packages = sorted(work.glob("rpm/RPMS/*/*.rpm"))
     for package in packages:
         run(".", "rpmlint", str(package.relative_to(work)))

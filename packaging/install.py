@@ -1,4 +1,3 @@
-
 """``make install``: puts pyfix where a package would.
 
 usage: install.py DESTDIR
