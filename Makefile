@@ -2,13 +2,16 @@
 # make test              all checks and tests
 # make check             what needs no processes: ruff, mypy, floors, unit tests
 # make install DESTDIR=  as a package would
+# make deb               build/pyfix_*.deb, for Debian 13
+# make rpm               build/pyfix-*.rpm
+# make machine           boots a Debian 13 with the package, and says how to enter it
 # make bench-local       CPU per message and role
 # make clean             removes build/run, build/venv and caches
 
 PYTHON = build/venv/bin/python
 DESTDIR =
 
-.PHONY: run test check install bench-local clean
+.PHONY: run test check install deb rpm machine bench-local clean
 
 run: build/prepared-run
 	@$(PYTHON) tests/run/demonstrate.py $(if $(ONCE),--once) build/run
@@ -27,6 +30,12 @@ bench-local: build/prepared-test
 
 build/prepared-run build/prepared-test: build/prepared-%: pyproject.toml .ci/prepare
 	@.ci/prepare $*
+
+deb rpm:
+	/usr/bin/python3 packaging/build.py $@
+
+machine: build/prepared-test
+	PYTHONPATH=tests $(PYTHON) -m machine.boot
 
 install:
 	/usr/bin/python3 packaging/install.py "$(DESTDIR)"

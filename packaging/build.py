@@ -85,7 +85,7 @@ def build_rpm(work: Path, run: Run) -> list[Path]:
     )
     packages = sorted(work.glob("rpm/RPMS/*/*.rpm"))
     for package in packages:
-        run(".", "rpmlint", str(package.relative_to(work)))
+        run(".", "rpmlint", "--config", "pyfix/packaging/rpm/rpmlint.toml", str(package.relative_to(work)))
     return packages
 
 

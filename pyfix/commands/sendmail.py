@@ -323,7 +323,7 @@ class Submission:
 
     def _has_address(self, body: bytes) -> bool:
         """Whether a field of the header names a recipient, as cleanup will see it."""
-        text = body.decode("utf-8", "replace")
+        text = b"\n".join(line.partition(b"\0")[0] for line in body.split(b"\n")).decode("utf-8", "replace")
         if text.strip(" \t\n") and _PLAIN.issuperset(text.strip(" \t\n")):
             return True
         from pyfix.mail.address import parse_addresses  # noqa: PLC0415 -- only odd fields pay for a parser

@@ -10,6 +10,7 @@ What happens to the header is what Postfix does:
 * the fields named in message_drop_headers are dropped;
 * a missing Message-Id, Date, From and To are added at the header's end for clients of ours, or for all with
   always_add_missing_headers; of a message that was sent again, Resent-Message-Id, Resent-Date and Resent-From;
+* a line is cut off at its first NUL;
 * a missing empty line between header and body is put in.
 """
 
@@ -30,6 +31,7 @@ EXTRACTED_LIMIT = 20_000
 # An identifier is logged, and kept in the queue file, up to here.
 _LOGGED = 1000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_FROM_NUL = re.compile(rb"\x00[^\n]*+")
 _VISIBLE_RECIPIENT_FIELDS = frozenset((b"to", b"cc", b"resent-to", b"resent-cc"))
 _SPECIAL_FIELDS = (
     header.SENDER_FIELDS
@@ -163,6 +165,10 @@ class Intake:
         drop = self._settings.message_drop_headers
         for field in fields:
             name, text = field
+            if b"\0" in text:
+                # What stands behind a NUL would be seen by some programs and not by others.
+                text = _FROM_NUL.sub(b"", text)
+                field = Field(name, text)  # noqa: PLW2901 -- the same field, as all that follows is to see it
             if name in _SPECIAL_FIELDS:
                 text = self._special(field)
             if name not in drop:

@@ -164,7 +164,7 @@ class Cleanup:
             connection.state = self
             connection.on_close.append(partial(self._abort, connection))
         self._abort(connection)
-        self._check_space()
+        self._check_space(request.queue_id)
         fd = call.take_fd(request.content)
         try:
             self._open[connection] = self._begin(request, fd)
@@ -225,12 +225,15 @@ class Cleanup:
             self._date = (seconds, format_date(seconds, utc_offset(seconds), zone_name(seconds)))
         return self._date[1]
 
-    def _check_space(self) -> None:
+    def _check_space(self, queue_id: str) -> None:
         """Raises Refused where there is no room for another message."""
         assert self._spool is not None
         now = monotonic()
         if now - self._space_read > _SPACE_AGE:
-            self._space = self._spool.free_space()
+            try:
+                self._space = self._spool.free_space()
+            except OSError as error:
+                raise self._reason(queue_id, error) from None
             self._space_read = now
         needed = self._settings.space_needed
         if self._space.bytes < needed or self._space.inodes == 0:

@@ -13,7 +13,8 @@ Security
     queue ID are this role's. A record holds no control character, so none can be forged. A caller's pipe is never
     read in a way that could wait for the caller. Each user may have UID_LIMIT submissions open at a time, all users
     together TOTAL_LIMIT; more wait their turn, so nobody can keep others out. A submission that makes no progress for
-    ipc_timeout is dropped. Runs as the mail system's user, writes into maildrop/ only.
+    ipc_timeout is dropped. A user's connections beyond PER_UID_LIMIT are closed at once. Runs as the mail system's
+    user, writes into maildrop/ only.
 
 Standards
     RFC 3461 (ENVID, RET, NOTIFY).
@@ -33,7 +34,7 @@ from pyfix.service.dispatch import Call
 from pyfix.service.interface import Nothing, ServiceError
 from pyfix.service.postdrop import INTERFACE, Committed, Open, Refused, RefusedParameters
 from pyfix.service.queue_directory import open_queue
-from pyfix.service.role import Role, run_role
+from pyfix.service.role import PER_UID_LIMIT, Role, run_role
 from pyfix.service.turns import Turns
 from pyfix.spool.maildrop import BadSubmission, MaildropWriter, NewSubmission, check
 from pyfix.spool.queue_id import QueueIds
@@ -294,7 +295,7 @@ def _write_trouble(error: WriteError) -> Refused:
 async def start(role: Role) -> None:
     """Wires the role."""
     service = Postdrop(role)
-    role.implement(INTERFACE, {"Open": service.open, "Commit": service.commit})
+    role.implement(INTERFACE, {"Open": service.open, "Commit": service.commit}, per_uid_limit=PER_UID_LIMIT)
 
 
 def main() -> NoReturn:

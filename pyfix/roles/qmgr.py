@@ -45,7 +45,7 @@ from pyfix.service.queue import CONTROL, QUEUE, Announce, Change, Changed, Denie
 from pyfix.service.queue_directory import open_whole_queue
 from pyfix.service.removals import Removals
 from pyfix.service.resolving import resolve
-from pyfix.service.role import Role, run_role
+from pyfix.service.role import PER_UID_LIMIT, Role, run_role
 from pyfix.spool.active import ActiveFile, ActiveQueue, AlreadyRunning
 from pyfix.spool.directories import Spool
 from pyfix.spool.queue_file import QueuedRecipient
@@ -286,7 +286,7 @@ async def start(role: Role) -> None:
     active.repair(_wall_clock())
     manager = QueueManager(role, spool, active)
     role.implement(QUEUE, {"Announce": manager.announce})
-    role.implement(CONTROL, {"Flush": manager.flush, "Change": manager.change})
+    role.implement(CONTROL, {"Flush": manager.flush, "Change": manager.change}, per_uid_limit=PER_UID_LIMIT)
     role.on_reload.append(manager.reload)
     role.on_stop.append(manager.stop)
 

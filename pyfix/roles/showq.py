@@ -27,7 +27,7 @@ from pyfix.service.dispatch import Call
 from pyfix.service.interface import Nothing
 from pyfix.service.listing import pages
 from pyfix.service.queue_directory import open_queue
-from pyfix.service.role import Role, run_role
+from pyfix.service.role import PER_UID_LIMIT, Role, run_role
 from pyfix.service.showq import INTERFACE, Page
 
 
@@ -41,7 +41,7 @@ async def start(role: Role) -> None:
             # Between two pages others have their turn.
             await asyncio.sleep(0)
 
-    role.implement(INTERFACE, {"List": list_pages})
+    role.implement(INTERFACE, {"List": list_pages}, per_uid_limit=PER_UID_LIMIT)
 
 
 def main() -> NoReturn:

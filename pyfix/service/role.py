@@ -20,6 +20,7 @@ from pyfix.conf.config import Config, ConfigError
 from pyfix.conf.version import VERSION
 from pyfix.service.calling import socket_path
 from pyfix.service.client import Client
+from pyfix.service.crowd import Crowd
 from pyfix.service.dispatch import Handler, Implementation
 from pyfix.service.interface import Interface
 from pyfix.service.options import Options, describe, load_checked, prepare, refuse
@@ -29,6 +30,9 @@ from pyfix.system.activation import Listener
 from pyfix.system.clock import monotonic
 from pyfix.system.journal import Journal
 from pyfix.system.workers import Prefork, Pulse, accept_signals
+
+PER_UID_LIMIT = 50
+"""Connections that a user may hold to a socket that is open to all."""
 
 _ACCEPT_BATCH = 64
 _DRAIN_LIMIT = 20.0
@@ -59,9 +63,13 @@ class Role:
 
     # What a role calls from its start function.
 
-    def implement(self, interface: Interface, handlers: Mapping[str, Handler]) -> None:
-        """Serves an interface on every listener whose socket is named after it."""
-        server = Server(Implementation(interface, handlers, VERSION), self.bug)
+    def implement(self, interface: Interface, handlers: Mapping[str, Handler], *, per_uid_limit: int = 0) -> None:
+        """Serves an interface on every listener whose socket is named after it.
+
+        ``per_uid_limit`` is for sockets that are open to every user: how many connections each of them may hold.
+        """
+        crowd = Crowd(per_uid_limit) if per_uid_limit else None
+        server = Server(Implementation(interface, handlers, VERSION), self.bug, crowd)
         self._servers.append(server)
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
@@ -156,6 +164,7 @@ class Role:
         while True:
             await asyncio.sleep(min(interval or max_idle, max(max_idle / 4, 0.1)))
             self._note_work()
+            self._tell_refused()
             if pulse is not None:
                 pulse.beat(self._last_work)
                 continue
@@ -168,6 +177,13 @@ class Role:
         if self._busy or served != self._served or any(s.active for s in self._servers):
             self._served = served
             self._last_work = monotonic()
+
+    def _tell_refused(self) -> None:
+        """Logs what a user can bring about no more often than this is called."""
+        for server in self._servers:
+            if server.crowd is not None:
+                for uid, count in server.crowd.refused().items():
+                    self.journal.warning(f"too many connections: {count} of uid={uid} were closed")
 
     def _accept(self, loop: asyncio.AbstractEventLoop, listener: socket.socket, server: Server) -> None:
         for _ in range(_ACCEPT_BATCH):

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from pyfix.service.crowd import Crowd
 from pyfix.service.dispatch import (
     Call,
     Connection,
@@ -27,7 +28,7 @@ from pyfix.service.dispatch import (
 )
 from pyfix.service.interface import ServiceError
 from pyfix.system.channel import Channel
-from pyfix.system.unix import peer_of
+from pyfix.system.unix import Peer, peer_of
 from pyfix.wire.varlink import Frame, FramingError
 
 _PIPELINE_LIMIT = 16
@@ -36,11 +37,14 @@ _PIPELINE_LIMIT = 16
 class Server:
     """Serves one interface on the connections it is given.
 
-    ``on_bug`` gets exceptions that no handler foresaw. ``active`` is the number of calls being served; ``served``
-    counts all calls.
+    ``on_bug`` gets exceptions that no handler foresaw. ``crowd`` limits who may connect. ``active`` is the number of
+    calls being served; ``served`` counts all calls.
     """
 
-    def __init__(self, implementation: Implementation, on_bug: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, implementation: Implementation, on_bug: Callable[[BaseException], None], crowd: Crowd | None = None
+    ) -> None:
+        self.crowd = crowd
         self.implementation = implementation
         self.on_bug = on_bug
         self.active = 0
@@ -48,12 +52,19 @@ class Server:
         self._sessions: set[_Session] = set()
 
     def accept(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
-        """Serves a connected, non-blocking Unix socket from now on."""
-        self._sessions.add(_Session(self, loop, sock))
+        """Serves a connected, non-blocking Unix socket from now on, or closes it where there are too many."""
+        peer = peer_of(sock)
+        if self.crowd is not None and not self.crowd.enter(peer.uid):
+            sock.close()
+            return
+        self._sessions.add(_Session(self, loop, sock, peer))
 
     def forget(self, session: "_Session") -> None:
         """Drops a session that has ended."""
-        self._sessions.discard(session)
+        if session in self._sessions:
+            self._sessions.remove(session)
+            if self.crowd is not None:
+                self.crowd.leave(session.connection.peer.uid)
 
     def quiet(self) -> bool:
         """Whether no call is being served or waits to be read: closing now loses nothing."""
@@ -72,12 +83,12 @@ class Server:
 
 
 class _Session:
-    __slots__ = ("_busy", "_connection", "_loop", "_server", "_waiting", "channel", "task")
+    __slots__ = ("_busy", "_loop", "_server", "_waiting", "channel", "connection", "task")
 
-    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop, sock: socket.socket, peer: Peer) -> None:
         self._server = server
         self._loop = loop
-        self._connection = Connection(peer_of(sock))
+        self.connection = Connection(peer)
         self._waiting: deque[Frame] = deque()
         self._busy = False
         self.task: asyncio.Task[None] | None = None
@@ -88,7 +99,8 @@ class _Session:
     def _on_frame(self, frame: Frame) -> None:
         if self._busy:
             self._waiting.append(frame)
-            if len(self._waiting) >= _PIPELINE_LIMIT:
+            # Calls that wait hold no more descriptors than one message can bring.
+            if len(self._waiting) >= _PIPELINE_LIMIT or frame.fds:
                 self.channel.pause()
             return
         self._serve(frame)
@@ -98,7 +110,7 @@ class _Session:
         server = self._server
         server.served += 1
         try:
-            entry, call, request = server.implementation.begin(frame, self._connection)
+            entry, call, request = server.implementation.begin(frame, self.connection)
             result = entry.handler(call)
             if inspect.isawaitable(result) or hasattr(result, "__aiter__"):
                 self._busy = True
@@ -156,6 +168,6 @@ class _Session:
         self._server.forget(self)
         while self._waiting:
             close_fds(self._waiting.popleft().fds)
-        callbacks, self._connection.on_close = self._connection.on_close, []
+        callbacks, self.connection.on_close = self.connection.on_close, []
         for callback in callbacks:
             callback()

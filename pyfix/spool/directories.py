@@ -274,7 +274,14 @@ class Spool:
             durable.move(stray.path, self.make_room(queue, stray.queue_id), self.descriptor)
         return len(strays)
 
-    def free_space(self) -> Space:
-        """What is left for this process's user (queue_minfree is compared with it)."""
-        status = os.fstatvfs(self.descriptor)
+    def free_space(self, queue: str = "incoming") -> Space:
+        """What is left for this process's user in a queue (queue_minfree is compared with it). Raises OSError.
+
+        The queue is asked, not the root: in a sandbox the directories that a role sees are mounts of their own.
+        """
+        descriptor = os.open(queue, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.descriptor)
+        try:
+            status = os.fstatvfs(descriptor)
+        finally:
+            os.close(descriptor)
         return Space(status.f_bavail * status.f_frsize, status.f_favail if status.f_files else 1 << 62)

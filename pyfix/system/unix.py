@@ -6,6 +6,7 @@ closed here.
 
 import errno
 import os
+import resource
 import socket
 import struct
 import time
@@ -19,9 +20,11 @@ from pyfix.wire.varlink import Frame, Framer, FramingError
 MESSAGE_LIMIT = 2 * 1024 * 1024
 """Bytes in a message: room for an envelope of 1,000 long recipients."""
 
-_FDS_LIMIT = 8
+DESCRIPTORS_IN_MESSAGE = 8
+"""Descriptors that can come with a message."""
+
 _READ_SIZE = 32 * 1024
-_ANCILLARY_SIZE = socket.CMSG_SPACE(_FDS_LIMIT * 4)
+_ANCILLARY_SIZE = socket.CMSG_SPACE(DESCRIPTORS_IN_MESSAGE * 4)
 _PATH_LIMIT = 107
 _BACKLOG_PAUSE = 0.02
 # What a peer can see of a full backlog or a service that is being restarted: worth a moment's patience.
@@ -34,6 +37,11 @@ class Peer(NamedTuple):
     pid: int
     uid: int
     gid: int
+
+
+def descriptor_limit() -> int:
+    """How many descriptors this process may have open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def peer_of(sock: socket.socket) -> Peer:

@@ -229,7 +229,7 @@ def test_output_of_php_like_callers(host) -> None:
     fine = subprocess.run([host.sendmail, "-t", "-i"], input=f"To: {HERE}\n\nx\n".encode(), **options)
     assert (fine.returncode, fine.stdout, fine.stderr) == (0, b"", b"")
     wrong = subprocess.run([host.sendmail, "-t", "-i"], input=b"Subject: x\n\nx\n", **options)
-    assert (wrong.returncode, wrong.stdout) == (os.EX_USAGE, b"")
+    assert (wrong.returncode, wrong.stdout) == (os.EX_TEMPFAIL, b"")
     assert b"No recipient addresses found in message header" in wrong.stderr
 
 

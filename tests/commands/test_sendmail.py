@@ -243,6 +243,7 @@ def test_no_recipients(tmp_path) -> None:
         b"To:\n\nhi\n",
         b"To: undisclosed-recipients:;\nCc: (nobody)\nBcc: <>\n\nhi\n",
         b"hello\nTo: bob\n\nhi\n",
+        b"To: \0bob\n\nhi\n",
         b"",
     ],
 )

@@ -242,6 +242,14 @@ def test_a_cr_that_ends_no_line_becomes_a_space(content, stored):
     assert b"\r" in canonical(content, kept)
 
 
+def test_a_line_of_the_header_is_cut_off_at_a_nul_and_one_of_the_body_is_not():
+    machine = intake(extract_recipients=True)
+    stored = canonical(b"To: a\0, b\n\t,c\nSubject: x\0\n\nx\0y\n", machine)
+    assert stored.startswith(b"Received: t\nTo: a@test.example\n\t,c@test.example\nSubject: x\nMessage-Id: ")
+    assert stored.endswith(b"\n\nx\0y\n")
+    assert machine.extracted == ["a", "c"]
+
+
 def test_8bit_headers_are_noticed():
     for content, expected in ((b"A: b\n\n\xff", False), (b"A: \xc3\xa9\n\n", True)):
         machine = intake()

@@ -76,7 +76,7 @@ class World(FakeRole):
         """Serves an interface as another role."""
         self._listen(str(self.directory / f"{role}.{interface.name}"), interface, handlers, self.crashes.append)
 
-    def implement(self, interface, handlers):
+    def implement(self, interface, handlers, **_limits):
         """Serves an interface of the role under test, and notes what is called."""
 
         def noting(name, handler):

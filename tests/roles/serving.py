@@ -51,7 +51,7 @@ class FakeRole:
         self._clients: list[Client] = []
         self._tasks: list[asyncio.Task] = []
 
-    def implement(self, interface: Interface, handlers) -> None:
+    def implement(self, interface: Interface, handlers, *, per_uid_limit: int = 0) -> None:
         """Serves the interface on a socket in the test's directory."""
         server = Server(Implementation(interface, handlers), self.bugs.append)
         self._servers.append(server)

@@ -383,6 +383,17 @@ def test_there_must_be_room_before_a_message_is_begun(tmp_path, monkeypatch, spa
     assert len(incoming(tmp_path)) == room
 
 
+def test_a_queue_directory_in_trouble_is_no_lack_of_room(tmp_path):
+    async def scenario(role):
+        await cleanup.start(role)
+        (tmp_path / "spool/incoming").rmdir()
+        assert await refusal(role) == "451 4.3.0 Error: queue file write error"
+        (tmp_path / "spool/incoming").mkdir()
+        await store(role)
+
+    go(tmp_path, scenario)
+
+
 def test_the_end_waits_for_open_transactions(tmp_path):
     async def scenario(role):
         await cleanup.start(role)

@@ -533,7 +533,7 @@ def test_requeue_hands_all_deferred_mail_to_pickup(tmp_path):
 def test_only_the_privileged_may_change_mail(tmp_path):
     async def scenario(world):
         handlers = {}
-        world.implement = lambda _interface, more: handlers.update(more)
+        world.implement = lambda _interface, more, **_: handlers.update(more)
         await world.start()
         stranger = Connection(Peer(1, 65534, 65534))
         with pytest.raises(Denied):

@@ -12,6 +12,7 @@ from msgspec import Struct
 from pyfix.service.blocking import BlockingClient, serve_blocking
 from pyfix.service.calling import Unavailable
 from pyfix.service.client import Client
+from pyfix.service.crowd import Crowd
 from pyfix.service.dispatch import ExpectedMore, Implementation, InvalidParameter
 from pyfix.service.interface import Fd, Interface, Method, Nothing, ServiceError
 from pyfix.service.server import Server
@@ -231,6 +232,63 @@ def test_a_service_that_closed_an_idle_connection_is_called_again(tmp_path):
         return (await client.call("Echo", Text("second"))).text
 
     assert with_service(tmp_path, test) == "second"
+
+
+def is_closed(sock):
+    return sock.recv(1) == b""
+
+
+def test_a_user_with_too_many_connections_gets_no_more_until_one_is_closed(tmp_path):
+    async def test(service, client):
+        service.server.crowd = Crowd(2)
+        service.server.crowd._exempt = set()
+
+        def come():
+            sock = connect(service.path)
+            sock.settimeout(5)
+            return sock
+
+        first, second, third = come(), come(), come()
+        assert await asyncio.to_thread(is_closed, third)
+        # The server ends it as it would for a broken frame; to wait for a plain end would be a race.
+        first.sendall(b"\0")
+        assert await asyncio.to_thread(is_closed, first)
+        assert (await client.call("Echo", Text("x"))).text == "x"
+        for sock in (first, second, third):
+            sock.close()
+
+    with_service(tmp_path, test)
+
+
+def test_calls_that_wait_hoard_no_descriptors(tmp_path):
+    async def test(service, _client):
+        go_on = asyncio.Event()
+
+        async def wait(_call):
+            await go_on.wait()
+            return Text()
+
+        service.server.implementation = Implementation(TEST, HANDLERS | {"Later": wait}, "1")
+        sock = connect(service.path)
+        before = open_fds()
+        reader, writer = os.pipe()
+        for _ in range(20):
+            socket.send_fds(sock, [b'{"method":"io.pyfix.Test.Later"}\0'], [reader] * 8)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        held = open_fds() - before
+        go_on.set()
+        sock.setblocking(False)
+        answers = b""
+        while answers.count(b"\0") < 20:
+            answers += await asyncio.get_running_loop().sock_recv(sock, 65536)
+        for fd in (reader, writer):
+            os.close(fd)
+        sock.close()
+        return held
+
+    # the connection, the pipe, and two calls
+    assert with_service(tmp_path, test) == 1 + 2 + 2 * 8
 
 
 RAW = [

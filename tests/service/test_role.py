@@ -1,6 +1,9 @@
 """The skeleton of roles: start, reload, drain, idle exit, workers, bugs."""
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -133,3 +136,29 @@ def test_workers_reload(tmp_path):
         running.main_cf.write_text("hopcount_limit = 7\n")
         running.send(signal.SIGHUP)
         running.wait_until(lambda: {ask(running).split()[1] for _ in range(6)} == {"7"}, "the new configuration")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+def test_a_stranger_cannot_use_up_a_public_socket(public_directory):
+    source = ROLE.replace('"Bug": bug,\n    })', '"Bug": bug,\n    }, per_uid_limit=2)')
+    assert source != ROLE
+    stranger = (
+        "import socket, sys\n"
+        "socks = [socket.socket(socket.AF_UNIX) for _ in range(5)]\n"
+        "for sock in socks: sock.settimeout(10); sock.connect(sys.argv[1])\n"
+        "print(sum(sock.recv(1) == b'' for sock in socks[2:]))\n"
+        'socks[0].sendall(b\'{"method":"io.pyfix.Test.Pid"}\\0\'); print(socks[0].recv(1))\n'
+        "print('ready', flush=True); sys.stdin.read()\n"
+    )
+    with role(public_directory, source, main_cf="max_idle = 2\n") as running:
+        running.wait_notify("READY=1")
+        os.chmod(running.path, 0o666)
+        command = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c", stranger, running.path]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+            told = [other.stdout.readline() for _ in range(3)]
+            assert told == ["3\n", "b'{'\n", "ready\n"]
+            # Others do not suffer.
+            assert ask(running)
+            log = "warning: too many connections: 3 of uid=65534 were closed"
+            running.wait_until(lambda: log in running.log.read_text(), "the warning")
+            other.stdin.close()

@@ -256,6 +256,16 @@ def test_free_space_is_that_of_the_file_system(spool):
     assert space.inodes > 0
 
 
+def test_free_space_is_that_of_the_queue_where_it_is_a_mount_of_its_own(spool, root):
+    """As in the sandbox of a role, whose root is an empty file system."""
+    (root / "incoming").rmdir()
+    (root / "incoming").symlink_to("/proc")
+    assert spool.free_space().bytes == 0
+    (root / "incoming").unlink()
+    with pytest.raises(FileNotFoundError):
+        spool.free_space()
+
+
 def test_a_file_in_the_place_of_a_directory_is_told(spool, root):
     _put(spool, "incoming")
     (root / "deferred/8").write_bytes(b"")

@@ -9,6 +9,7 @@ import pytest
 
 from pyfix.conf.unit import Unit, parse_unit
 from pyfix.conf.unit_kinds import not_applied
+from pyfix.spool.directories import ALL_DIRECTORIES
 from pyfix.system.unit_files import Places, load_units
 
 UNITS = Path(__file__).parents[2] / "units"
@@ -69,6 +70,7 @@ EXCEPTIONS = {
     "postdrop": {"PrivateUsers"},
     "qmgr": {"PrivateUsers"},
     "resolver": {"IPAddressDeny", "PrivateNetwork", "RestrictAddressFamilies"},
+    "showq": {"PrivateUsers"},
     "smtp": {"IPAddressDeny", "PrivateNetwork", "RestrictAddressFamilies"},
 }
 
@@ -141,12 +143,22 @@ def test_users_own_files_or_are_dynamic(path):
         assert found.get("SupplementaryGroups") == (["pyfix"] if calls else None)
 
 
+def test_pickup_sees_two_queues_on_one_mount():
+    """What is no submission is renamed from maildrop/ to corrupt/."""
+    found = settings(UNITS / "pyfix-pickup.service", "Service")
+    assert found["BindPaths"] == ["/var/spool/pyfix"]
+    hidden = {path for value in found["InaccessiblePaths"] for path in value.split()}
+    others = set(ALL_DIRECTORIES) - {"maildrop", "corrupt"}
+    assert hidden == {f"-+/var/spool/pyfix/{name}" for name in others}
+
+
 @pytest.mark.parametrize("path", SERVICES, ids=role)
 def test_a_socket_directory_that_is_bound_is_there_first(path):
     found, unit = settings(path, "Service"), settings(path, "Unit")
     bound = set(re.findall(r"/run/pyfix/([a-z]+)", " ".join(found["BindReadOnlyPaths"])))
     sockets = {f"pyfix-{name}.socket" for name in bound}
-    assert sockets == {word for value in unit.get("Wants", []) for word in value.split()}
+    wanted = {word for value in unit.get("Wants", []) for word in value.split()}
+    assert sockets == {word for word in wanted if word.endswith(".socket")}
     assert sockets <= {word for value in unit.get("After", []) for word in value.split()}
     assert all((UNITS / name).exists() for name in sockets)
 

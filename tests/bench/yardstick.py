@@ -1,0 +1,268 @@
+"""``make bench``: pyfix beside Postfix, each in a machine of its own, measured in turn.
+
+Both run on Debian 13 with systemd, journald without rate limits, TLS off, the same settings where they have any; the
+load comes from Postfix's own smtp-source and goes to its smtp-sink, inside the same machine. The order of the two
+changes from round to round. Medians and the ratio pyfix/Postfix are printed and written to build/bench.json.
+
+An operation ends when the queue is empty again: what is counted is mail delivered, not mail taken.
+"""
+
+import argparse
+import json
+import platform
+import shutil
+import statistics
+import sys
+from pathlib import Path
+
+from machine import package, tree
+from machine.machine import Machine
+
+ROOT = Path(__file__).parents[2]
+JOURNAL = "[Journal]\nRateLimitIntervalSec=0\nRateLimitBurst=0\nStorage=persistent\n"
+SETTINGS = """\
+myhostname = mail.bench.test
+mydestination = $myhostname
+inet_interfaces = loopback-only
+inet_protocols = ipv4
+mynetworks = 127.0.0.0/8
+message_size_limit = 100000000
+mailbox_size_limit = 0
+home_mailbox = Maildir/
+smtp_tls_security_level = none
+smtpd_tls_security_level = none
+alias_maps =
+local_recipient_maps = unix:passwd.byname
+smtpd_client_connection_count_limit = 0
+compatibility_level = 3.10
+"""
+POSTFIX_ANSWERS = (
+    "postfix postfix/main_mailer_type select Local only\npostfix postfix/mailname string mail.bench.test\n"
+)
+
+# Runs in the machine: times one load, in seconds, until the queue is empty.
+TIMED = r"""
+import os, subprocess, sys, time
+spool, command = sys.argv[1], sys.argv[2:]
+def queued():
+    for name in ("maildrop", "incoming", "active", "deferred"):
+        for _, _, files in os.walk(f"{spool}/{name}"):
+            if files:
+                return True
+    return False
+start = time.monotonic()
+subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+taken = time.monotonic() - start
+while queued():
+    time.sleep(0.01)
+print(taken, time.monotonic() - start)
+"""
+
+# Runs in the machine: opens connections, then times the greeting of further ones.
+HELD = r"""
+import socket, statistics, sys, time
+count = int(sys.argv[1])
+held = []
+for _ in range(count):
+    s = socket.create_connection(("127.0.0.1", 25), timeout=120)
+    held.append(s)
+for s in held:
+    assert s.recv(500).startswith(b"220"), "no greeting"
+    s.sendall(b"EHLO held.bench.test\r\n")
+for s in held:
+    assert s.recv(1000).startswith(b"250"), "no EHLO reply"
+print("held", flush=True)
+sys.stdin.readline()
+times = []
+for _ in range(20):
+    start = time.monotonic()
+    s = socket.create_connection(("127.0.0.1", 25), timeout=120)
+    assert s.recv(500).startswith(b"220")
+    times.append(time.monotonic() - start)
+    s.close()
+print(statistics.median(times))
+"""
+
+MEMORY = r"""
+import os, re, sys
+def pss(pid):
+    try:
+        return int(re.search(r"^Pss:\s+(\d+)", open(f"/proc/{pid}/smaps_rollup").read(), re.M)[1])
+    except OSError:
+        return 0
+def command(pid):
+    try:
+        return open(f"/proc/{pid}/cmdline").read().replace("\0", " ")
+    except OSError:
+        return ""
+words = sys.argv[1].split(",")
+print(sum(pss(p) for p in os.listdir("/proc") if p.isdigit() and any(w in command(p) for w in words)))
+"""
+
+
+class System:
+    """One of the two, in its machine."""
+
+    def __init__(self, name, machine, spool, processes):
+        self.name, self.machine, self.spool, self._processes = name, machine, spool, processes
+
+    def prepare(self):
+        """A quiet machine with the benchmark's settings, and a sink."""
+        self.machine.write("/etc/systemd/journald.conf.d/bench.conf", JOURNAL)
+        self.machine.run("systemctl restart systemd-journald; useradd -m bench || true")
+        self.machine.run("systemd-run --unit=sink -p LogRateLimitIntervalSec=0 smtp-sink -u nobody 127.0.0.1:2500 500")
+        self.configure("")
+
+    def configure(self, settings):
+        """Takes the benchmark's settings and more, by a restart."""
+        self.machine.write(f"/etc/{self.name}/main.cf", self.own_settings() + SETTINGS + settings)
+        self.machine.run(self.restart_command())
+        self.machine.wait_until(self._greets, f"{self.name}'s greeting")
+
+    def own_settings(self):
+        return ""
+
+    def restart_command(self):
+        return f"systemctl restart {self.name}"
+
+    def _greets(self):
+        greeting = "import socket; print(socket.create_connection(('127.0.0.1', 25), 20).recv(99)[:4])"
+        return "220" in self.machine.python(greeting, check=False).stdout
+
+    def load(self, *command):
+        """Times a load: seconds until it was taken, seconds until the queue is empty."""
+        out = self.machine.python(TIMED, self.spool, *command, timeout=600).stdout.split()
+        return float(out[0]), float(out[1])
+
+    def memory(self):
+        """Proportional set size of all its processes, MiB."""
+        return int(self.machine.python(MEMORY, self._processes).stdout) / 1024
+
+
+class Postfix(System):
+    def own_settings(self):
+        return "queue_directory = /var/spool/postfix\ndefault_process_limit = 1100\nmaillog_file =\n"
+
+
+def source(messages, size, recipient, persistent, sessions=20):
+    """smtp-source's command line."""
+    options = ["-d"] if persistent else []
+    return ["smtp-source", *options, "-s", str(sessions), "-m", str(messages), "-l", str(size), "-f", "a@bench.test",
+            "-t", recipient, "127.0.0.1:25"]  # fmt: skip
+
+
+def measure_throughput(system, messages, size, recipient, persistent):
+    _, seconds = system.load(*source(messages, size, recipient, persistent))
+    return messages / seconds
+
+
+def measure_sendmail(system, messages):
+    """Injections one after the other, by one shell."""
+    once = "sendmail -i -f a@bench.test x@discard.test </root/mail"
+    script = f"i=0; while [ $i -lt {messages} ]; do {once}; i=$((i+1)); done"
+    system.machine.run("(echo Subject: x; echo; seq 1 500) >/root/mail")
+    return messages / system.load("/bin/sh", "-c", script)[0]
+
+
+def measure_held(system, connections):
+    """Memory of held connections (MiB more) and the time to a greeting meanwhile (ms)."""
+    before = system.memory()
+    command = ["/bin/sh", "-c", f"ulimit -n 65536; exec python3 -c '{HELD}' {connections}"]
+    process = system.machine.popen(command, stdin=-1, stdout=-1, text=True)
+    assert process.stdout.readline() == "held\n"
+    grown = system.memory() - before
+    process.stdin.write("\n")
+    process.stdin.flush()
+    greeting = float(process.stdout.readline()) * 1000
+    process.wait(timeout=60)
+    return grown, greeting
+
+
+def measure_round(system, messages):
+    """One round on one system: {(case, persistent): value}."""
+    values = {}
+    relay = "relayhost = [127.0.0.1]:2500\n"
+    for case, settings, recipient in (
+        ("accept", "default_transport = discard\n", "x@discard.test"),
+        ("relay", relay, "x@sink.test"),
+        ("maildir", "", "bench@mail.bench.test"),
+    ):
+        system.configure(settings)
+        system.load(*source(100, 4096, recipient, persistent=True))
+        for persistent in (True, False):
+            values[case, persistent] = measure_throughput(system, messages, 4096, recipient, persistent)
+        system.machine.run("rm -rf /home/bench/Maildir")
+    system.configure(relay)
+    system.load(*source(20, 4096, "x@sink.test", persistent=True))
+    values["large", True] = 20 / system.load(*source(1, 20_000_000, "x@sink.test", True, 1))[1]
+    system.configure("default_transport = discard\n")
+    system.load("/bin/sh", "-c", "echo x | sendmail -f a@bench.test x@discard.test")
+    values["sendmail", False] = measure_sendmail(system, 100)
+    values["idle_memory", False] = system.memory()
+    values["held_memory", True], values["held_greeting", True] = measure_held(system, 1000)
+    return values
+
+
+UNITS = {"large": "MB/s", "idle_memory": "MiB", "held_memory": "MiB", "held_greeting": "ms"}
+
+
+def report(rounds):
+    """The list that build/bench.json holds."""
+    rows = []
+    for case, persistent in rounds["pyfix"][0]:
+        values = {name: [r[case, persistent] for r in taken] for name, taken in rounds.items()}
+        medians = {name: statistics.median(v) for name, v in values.items()}
+        rows.append({
+            "case": case,
+            "persistent": persistent,
+            "unit": UNITS.get(case, "messages/s"),
+            "pyfix": round(medians["pyfix"], 2),
+            "postfix": round(medians["postfix"], 2),
+            "ratio": round(medians["pyfix"] / medians["postfix"], 2),
+            "rounds": [
+                {name: round(value, 2) for name, value in zip(values, taken, strict=True)}
+                for taken in zip(*values.values(), strict=True)
+            ],
+        })  # fmt: skip
+    return rows
+
+
+def print_table(rows):
+    print(f"{'case':14} {'connections':12} {'pyfix':>9} {'Postfix':>9} {'ratio':>6}  unit")
+    for row in rows:
+        kind = "persistent" if row["persistent"] else "-"
+        figures = f"{row['pyfix']:9.1f} {row['postfix']:9.1f} {row['ratio']:6.2f}"
+        print(f"{row['case']:14} {kind:12} {figures}  {row['unit']}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--messages", type=int, default=2000)
+    options = parser.parse_args()
+    postfix_tree = tree.with_packages("postfix", "postfix", answers=POSTFIX_ANSWERS)
+    with Machine(package.tree(), "pyfix") as ours, Machine(postfix_tree, "postfix") as theirs:
+        for name in ("usr/sbin/smtp-source", "usr/sbin/smtp-sink"):
+            shutil.copy(postfix_tree / name, ours.root / name)
+        shutil.copytree(postfix_tree / "usr/lib/postfix", ours.root / "usr/lib/postfix", dirs_exist_ok=True)
+        ours.install(package.build())
+        systems = [
+            System("pyfix", ours, "/var/spool/pyfix", "pyfix"),
+            Postfix("postfix", theirs, "/var/spool/postfix", "postfix"),
+        ]
+        for system in systems:
+            system.prepare()
+        rounds = {"pyfix": [], "postfix": []}
+        for number in range(options.rounds):
+            for system in systems if number % 2 == 0 else systems[::-1]:
+                print(f"round {number + 1} of {options.rounds}: {system.name}", file=sys.stderr)
+                rounds[system.name].append(measure_round(system, options.messages))
+    rows = report(rounds)
+    out = ROOT / "build" / "bench.json"
+    out.write_text(json.dumps(rows, indent=1) + "\n")
+    print_table(rows)
+    print(f"medians of {options.rounds} rounds; {platform.machine()}, {platform.release()}; written to {out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+import os
+
+import pytest
+from machine import package
+from machine.machine import Machine, Network
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "tests/machine" in str(item.path):
+            item.add_marker(pytest.mark.system)
+
+
+@pytest.fixture(scope="session")
+def root():
+    """Machines need root: mounts, namespaces, systemd-nspawn."""
+    if os.geteuid() == 0:
+        return
+    reason = "test machines need root"
+    if os.environ.get("PYFIX_REQUIRE_MACHINE") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def deb(root):
+    """The Debian package of these sources."""
+    return package.build()
+
+
+@pytest.fixture(scope="module")
+def network(root):
+    """A network for the module's machines."""
+    network = Network()
+    yield network
+    network.close()
+
+
+@pytest.fixture(scope="module")
+def machine(deb, network):
+    """A Debian 13 with pyfix installed by apt, and two users, bob and alice."""
+    with Machine(package.tree(), network=network) as machine:
+        machine.run("useradd --create-home bob && useradd --create-home alice")
+        machine.install(deb)
+        yield machine
