@@ -6,12 +6,13 @@
 # make rpm               build/pyfix-*.rpm
 # make machine           boots a Debian 13 with the package, and says how to enter it
 # make bench-local       CPU per message and role
+# make bench             pyfix beside Postfix, in two test machines; needs root
 # make clean             removes build/run, build/venv and caches
 
 PYTHON = build/venv/bin/python
 DESTDIR =
 
-.PHONY: run test check install deb rpm machine bench-local clean
+.PHONY: run test check install deb rpm machine bench-local bench clean
 
 run: build/prepared-run
 	@$(PYTHON) tests/run/demonstrate.py $(if $(ONCE),--once) build/run
@@ -26,7 +27,10 @@ check: build/prepared-test
 	$(PYTHON) -m pytest -q -m "not system"
 
 bench-local: build/prepared-test
-	$(PYTHON) tests/bench/local.py
+	PYTHONPATH=tests:. $(PYTHON) tests/bench/local.py
+
+bench: build/prepared-test
+	PYTHONPATH=tests:. $(PYTHON) tests/bench/yardstick.py
 
 build/prepared-run build/prepared-test: build/prepared-%: pyproject.toml .ci/prepare
 	@.ci/prepare $*

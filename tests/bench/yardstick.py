@@ -10,7 +10,6 @@ An operation ends when the queue is empty again: what is counted is mail deliver
 import argparse
 import json
 import platform
-import shutil
 import statistics
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from machine.machine import Machine
 
 ROOT = Path(__file__).parents[2]
 JOURNAL = "[Journal]\nRateLimitIntervalSec=0\nRateLimitBurst=0\nStorage=persistent\n"
+TOOLS = "/opt/postfix-tree"
 SETTINGS = """\
 myhostname = mail.bench.test
 mydestination = $myhostname
@@ -32,7 +32,7 @@ home_mailbox = Maildir/
 smtp_tls_security_level = none
 smtpd_tls_security_level = none
 alias_maps =
-local_recipient_maps = unix:passwd.byname
+local_recipient_maps = proxy:unix:passwd.byname
 smtpd_client_connection_count_limit = 0
 compatibility_level = 3.10
 """
@@ -110,7 +110,8 @@ class System:
         """A quiet machine with the benchmark's settings, and a sink."""
         self.machine.write("/etc/systemd/journald.conf.d/bench.conf", JOURNAL)
         self.machine.run("systemctl restart systemd-journald; useradd -m bench || true")
-        self.machine.run("systemd-run --unit=sink -p LogRateLimitIntervalSec=0 smtp-sink -u nobody 127.0.0.1:2500 500")
+        sink = f"chroot {TOOLS} smtp-sink -u nobody 127.0.0.1:2500 500"
+        self.machine.run(f"systemd-run --unit=sink -p LogRateLimitIntervalSec=0 {sink}")
         self.configure("")
 
     def configure(self, settings):
@@ -146,9 +147,8 @@ class Postfix(System):
 
 def source(messages, size, recipient, persistent, sessions=20):
     """smtp-source's command line."""
-    options = ["-d"] if persistent else []
-    return ["smtp-source", *options, "-s", str(sessions), "-m", str(messages), "-l", str(size), "-f", "a@bench.test",
-            "-t", recipient, "127.0.0.1:25"]  # fmt: skip
+    options = f"{'-d ' if persistent else ''}-s {sessions} -m {messages} -l {size} -f a@bench.test -t {recipient}"
+    return ["chroot", TOOLS, "smtp-source", *options.split(), "127.0.0.1:25"]
 
 
 def measure_throughput(system, messages, size, recipient, persistent):
@@ -167,7 +167,7 @@ def measure_sendmail(system, messages):
 def measure_held(system, connections):
     """Memory of held connections (MiB more) and the time to a greeting meanwhile (ms)."""
     before = system.memory()
-    command = ["/bin/sh", "-c", f"ulimit -n 65536; exec python3 -c '{HELD}' {connections}"]
+    command = ["python3", "-c", HELD, str(connections)]
     process = system.machine.popen(command, stdin=-1, stdout=-1, text=True)
     assert process.stdout.readline() == "held\n"
     grown = system.memory() - before
@@ -241,10 +241,8 @@ def main():
     parser.add_argument("--messages", type=int, default=2000)
     options = parser.parse_args()
     postfix_tree = tree.with_packages("postfix", "postfix", answers=POSTFIX_ANSWERS)
-    with Machine(package.tree(), "pyfix") as ours, Machine(postfix_tree, "postfix") as theirs:
-        for name in ("usr/sbin/smtp-source", "usr/sbin/smtp-sink"):
-            shutil.copy(postfix_tree / name, ours.root / name)
-        shutil.copytree(postfix_tree / "usr/lib/postfix", ours.root / "usr/lib/postfix", dirs_exist_ok=True)
+    tools = [(postfix_tree, TOOLS)]
+    with Machine(package.tree(), "pyfix", binds=tools) as ours, Machine(postfix_tree, "postfix", binds=tools) as theirs:
         ours.install(package.build())
         systems = [
             System("pyfix", ours, "/var/spool/pyfix", "pyfix"),

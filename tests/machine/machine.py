@@ -57,8 +57,10 @@ class Network:
 class Machine:
     """A machine; boots when entered. ``packages`` are .deb files that are installed with apt before the boot's end."""
 
-    def __init__(self, tree, name="mail", network=None):
+    def __init__(self, tree, name="mail", network=None, binds=()):
         self.name = name
+        # (directory here, directory there) pairs, read-only
+        self._binds = [f"--bind-ro={here}:{there}" for here, there in binds]
         self._tree = tree
         self._network = network
         self._directory = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=CACHE))
@@ -99,7 +101,7 @@ class Machine:
                    f"--machine={self.name}", f"--network-namespace-path=/run/netns/{self._namespace}",
                    "--link-journal=no", "--console=pipe",
                    # What --private-network would add: units have networks of their own.
-                   "--capability=CAP_NET_ADMIN"]  # fmt: skip
+                   "--capability=CAP_NET_ADMIN", *self._binds]  # fmt: skip
         self._nspawn = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=self._console, stderr=subprocess.STDOUT,
             env=os.environ | {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},

@@ -378,7 +378,7 @@ def test_a_path_starts_its_service_when_files_are_there_or_appear(system):
     drop.mkdir(parents=True)
     (drop / "early").write_text("")
     system.unit("pyfix-b.path", "[Path]\nDirectoryNotEmpty=/var/spool/pyfix/maildrop\n")
-    system.unit("pyfix-b.service", f"[Service]\nType=oneshot\nExecStart=/bin/sh -c 'rm -v {drop}/*'\n")
+    system.unit("pyfix-b.service", f"[Service]\nType=oneshot\nExecStart=/bin/sh -c 'rm -f {drop}/*'\n")
     system.start()
     for name in ("early", "late", "later"):
         for _ in attempts(f"the end of {name}"):
