@@ -53,7 +53,8 @@ class Caller:
         """Sends a call; its answer is read with receive()."""
         message = json.dumps({"method": method, "parameters": parameters}).encode() + b"\0"
         sent = socket.send_fds(self._socket, [message], list(fds)) if fds else 0
-        self._socket.sendall(message[sent:])
+        if sent < len(message):  # even sendall(b"") fails where the peer has answered and gone
+            self._socket.sendall(message[sent:])
 
     def receive(self) -> "Mapping[str, object]":
         """The parameters of the answer to the oldest call that was not answered yet. Raises CallError."""

@@ -99,7 +99,8 @@ class BlockingChannel:
     def send(self, message: bytes, fds: Sequence[int] = ()) -> None:
         """Sends a message, its NUL included. Raises OSError, TimeoutError among them."""
         sent = socket.send_fds(self._sock, [message], list(fds)) if fds else 0
-        self._sock.sendall(message[sent:])
+        if sent < len(message):  # even sendall(b"") fails where the peer has answered and gone
+            self._sock.sendall(message[sent:])
 
     def receive(self) -> Frame | None:
         """The next message, None at the end. Raises OSError (TimeoutError among them) and FramingError."""

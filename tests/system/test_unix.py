@@ -66,6 +66,29 @@ def test_what_the_peer_does_not_read_waits_with_its_descriptors():
     asyncio.run(main())
 
 
+def test_a_peer_that_answers_and_goes_at_once_is_heard():
+    """Nothing is sent after the message, not even nothing: that would fail, and hide the answer."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    theirs.sendall(b"answer\0")
+    reader, writer = os.pipe()
+    send_fds = socket.send_fds
+
+    def send_and_lose_the_peer(*arguments):
+        sent = send_fds(*arguments)
+        theirs.recv(100)
+        theirs.close()
+        return sent
+
+    channel = BlockingChannel(ours, 5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "send_fds", send_and_lose_the_peer)
+        channel.send(b"call\0", [reader])
+    assert channel.receive().data == b"answer"
+    channel.close()
+    os.close(reader)
+    os.close(writer)
+
+
 @pytest.mark.parametrize("last_words", [b"", b"{}\0{"], ids=["silent", "in the middle of a message"])
 def test_the_end_of_a_peer_is_told_once(last_words):
     async def main():
