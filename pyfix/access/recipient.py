@@ -5,6 +5,7 @@ from typing import Final
 from msgspec import Struct
 
 from pyfix.conf.config import Config
+from pyfix.mail.status import split_status
 from pyfix.service.rewrite import Resolved
 from pyfix.wire.envelope import BAD_RECIPIENT
 from pyfix.wire.reply import Reply
@@ -62,7 +63,7 @@ def relay_denied(code: int, recipient: str) -> Reply:
 def check_listed(recipient: str, resolved: Resolved, codes: Codes) -> Reply | None:
     """The refusal of a recipient who does not exist, or of whom a table in trouble cannot tell; None for the rest."""
     if resolved.transport == "error":
-        status, text = _split_status(resolved.nexthop)
+        status, text = split_status(resolved.nexthop, "5.1.1")
         return Codes.reply(550, status, f"<{recipient}>: Recipient address rejected: {text}")
     if resolved.listed == "unknown" and resolved.table:
         return trouble(recipient)
@@ -71,12 +72,3 @@ def check_listed(recipient: str, resolved: Resolved, codes: Codes) -> Reply | No
     where = f" in {resolved.table}" if resolved.table else ""
     code = codes.unlisted.get(resolved.address_class, 550)
     return Codes.reply(code, "5.1.1", f"<{recipient}>: Recipient address rejected: User unknown{where}")
-
-
-def _split_status(text: str) -> tuple[str, str]:
-    """The status that a text for the error transport begins with, 5.1.1 if it has none, and the rest."""
-    status, _, rest = text.partition(" ")
-    digits = status.split(".")
-    if len(digits) == 3 and digits[0] in ("4", "5") and all(d.isascii() and d.isdigit() and len(d) < 4 for d in digits):
-        return status, rest
-    return "5.1.1", text
