@@ -1,10 +1,10 @@
 # ruff: noqa: INP001 -- a script, not part of a package
-"""Makes manual pages from the docstrings of roles and commands.
+"""Makes manual pages from the docstrings of roles, commands and a few other modules.
 
 usage: generate.py DIRECTORY
 
 A docstring begins with "name: what it does." or "name(1): what it does."; a line that is not indented is a heading, and
-indented paragraphs stand below it. The pages go to DIRECTORY/man1 and DIRECTORY/man8.
+indented paragraphs stand below it. The pages go to DIRECTORY/man1, man7 and man8.
 """
 
 import ast
@@ -17,6 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SECTIONS = {"commands": "1", "roles": "8"}
+# Pages about what is no program, by name: where they are written, and their section.
+TOPICS = {"pyfix-journal": ("service/events.py", "7")}
 # Names under which a command is called too.
 ALIASES = {"sendmail": ("mailq", "newaliases")}
 
@@ -74,18 +76,26 @@ def write_pages(directory: Path) -> list[Path]:
     seconds = int(os.environ.get("SOURCE_DATE_EPOCH") or (ROOT / "NEWS.md").stat().st_mtime)
     date = dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d")
     written = []
-    for folder, section in SECTIONS.items():
+    for name, source, section in _sources():
         target = directory / f"man{section}"
         target.mkdir(parents=True, exist_ok=True)
-        for source in sorted((ROOT / "pyfix" / folder).glob("[a-z]*.py")):
-            text = page(ast.get_docstring(ast.parse(source.read_text())), source.stem, section, version, date)
-            written.append(target / f"{source.stem}.{section}pyfix")
-            written[-1].write_text(text)
-            for alias in ALIASES.get(source.stem, ()):
-                if not source.with_name(f"{alias}.py").exists():
-                    written.append(target / f"{alias}.{section}pyfix")
-                    written[-1].write_text(f".so man{section}/{source.stem}.{section}pyfix\n")
+        text = page(ast.get_docstring(ast.parse(source.read_text())), name, section, version, date)
+        written.append(target / f"{name}.{section}pyfix")
+        written[-1].write_text(text)
+        for alias in ALIASES.get(name, ()):
+            if not source.with_name(f"{alias}.py").exists():
+                written.append(target / f"{alias}.{section}pyfix")
+                written[-1].write_text(f".so man{section}/{name}.{section}pyfix\n")
     return written
+
+
+def _sources() -> Iterator[tuple[str, Path, str]]:
+    """Each page's name, the module whose docstring it is made from, and its section."""
+    for folder, section in SECTIONS.items():
+        for source in sorted((ROOT / "pyfix" / folder).glob("[a-z]*.py")):
+            yield source.stem, source, section
+    for name, (path, section) in TOPICS.items():
+        yield name, ROOT / "pyfix" / path, section
 
 
 if __name__ == "__main__":

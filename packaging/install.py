@@ -2,8 +2,9 @@
 
 usage: install.py DESTDIR
 
-Modules go to /usr/lib/pyfix, roles to /usr/libexec/pyfix, commands to /usr/sbin and /usr/bin, units, sysusers.d and
-tmpfiles.d to /usr/lib, manual pages to /usr/share/man, and an example main.cf to /etc/pyfix unless there is one.
+Modules go to /usr/lib/pyfix, roles to /usr/libexec/pyfix, commands to /usr/sbin and /usr/bin, units, the journal's
+message catalog, sysusers.d and tmpfiles.d to /usr/lib, manual pages to /usr/share/man, and an example main.cf to
+/etc/pyfix unless there is one.
 """
 
 import runpy
@@ -17,10 +18,19 @@ MODULES = "usr/lib/pyfix"
 USER_COMMANDS = ("mailq", "newaliases")
 ALIASES = {"mailq": "sendmail", "newaliases": "sendmail"}
 
+# Commands that run once a message find installed packages themselves, where they need one.
+WITHOUT_SITE = ("sendmail",)
+
 LAUNCHER = """\
-#!/usr/bin/python3 -I
+#!/usr/bin/python3 -{flags}
 import sys; sys.path.insert(0, "/usr/lib/pyfix")
-from pyfix.{folder}.{module} import main; main()
+try:
+    from pyfix.{folder}.{module} import main
+except ModuleNotFoundError as error:
+    print(f"{module}: fatal: the Python module {{error.name}} is missing; install the packages that pyfix depends on",
+          file=sys.stderr)
+    sys.exit(78)
+main()
 """
 
 
@@ -42,6 +52,12 @@ def write(path: Path, text: str, mode: int) -> None:
     path.chmod(mode)
 
 
+def write_launcher(path: Path, folder: str, module: str) -> None:
+    """Writes the program that runs a module. -I: nothing from the caller's environment or directory is imported."""
+    flags = "IS" if module in WITHOUT_SITE else "I"
+    write(path, LAUNCHER.format(flags=flags, folder=folder, module=module), 0o755)
+
+
 def copy(source: Path, target: Path) -> None:
     """Copies a file with its directories."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -56,12 +72,12 @@ def install(destination: Path) -> None:
         if source.is_file() and source.parent.name != "__pycache__":
             copy(source, destination / MODULES / source.relative_to(ROOT))
     for role in modules("roles"):
-        write(destination / "usr/libexec/pyfix" / role, LAUNCHER.format(folder="roles", module=role), 0o755)
+        write_launcher(destination / "usr/libexec/pyfix" / role, "roles", role)
         # An empty directory that is the role's root in its unit's sandbox.
         (destination / MODULES / "root" / role).mkdir(parents=True, exist_ok=True)
     for command, module in commands().items():
         directory = "usr/bin" if command in USER_COMMANDS else "usr/sbin"
-        write(destination / directory / command, LAUNCHER.format(folder="commands", module=module), 0o755)
+        write_launcher(destination / directory / command, "commands", module)
     # Where programs that know no PATH look for it.
     link = destination / "usr/lib/sendmail"
     link.unlink(missing_ok=True)
@@ -70,6 +86,7 @@ def install(destination: Path) -> None:
         copy(unit, destination / "usr/lib/systemd/system" / unit.name)
     for kind in ("sysusers.d", "tmpfiles.d"):
         copy(ROOT / "packaging" / kind / "pyfix.conf", destination / "usr/lib" / kind / "pyfix.conf")
+    copy(ROOT / "packaging/pyfix.catalog", destination / "usr/lib/systemd/catalog/pyfix.catalog")
     if not (destination / "etc/pyfix/main.cf").exists():
         copy(ROOT / "packaging/main.cf", destination / "etc/pyfix/main.cf")
     runpy.run_path(str(ROOT / "man/generate.py"))["write_pages"](destination / "usr/share/man")

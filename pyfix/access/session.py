@@ -20,6 +20,7 @@ from pyfix.wire.envelope import Mail, Rcpt, Transaction
 from pyfix.wire.reply import Reply
 from pyfix.wire.smtp_command import GO_AHEAD, ehlo_reply, helo_reply
 from pyfix.wire.smtp_dialogue import (
+    NEED_DATA,
     Begin,
     Close,
     Content,
@@ -132,7 +133,7 @@ class Session:
 
     def begin(self, early: bytes) -> None:
         """Greets the client, which may have sent something before."""
-        self._around.log(events.connection("connect from", self._client.name, self._client.address))
+        self._around.log(events.connected(self._client.name, self._client.address))
         if early:
             self._machine.receive(early)
         self._machine.greet()
@@ -187,9 +188,11 @@ class Session:
             event = machine.next_event()
             if not isinstance(event, Wait):
                 self._handle(event)
-            elif output := machine.take_output():
+                continue
+            output = machine.take_output()
+            if output:
                 self._line.write(output)
-            else:
+            if not output or event is NEED_DATA:
                 break
 
     def _handle(self, event: Event) -> None:
@@ -321,6 +324,6 @@ class Session:
             self._storing.abort()
         self._storing = None
         client = self._client
-        self._around.log(events.connection("disconnect from", client.name, client.address, f" {machine.accounting()}"))
+        self._around.log(events.disconnected(client.name, client.address, machine.accounting()))
         self._line.write(machine.take_output())
         self._line.close()

@@ -28,19 +28,15 @@ def rejected(
     facts["proto"] = machine.protocol
     if machine.hello:
         facts["helo"] = machine.hello.name
-    return events.reject(queue_id(machine), f"reject: {machine.where} from {client}", text, facts)
+    return events.reject(queue_id(machine), machine.where, client.name, client.address, text, facts)
 
 
 def noticed(machine: SmtpServer, client: Client, notice: Notice) -> Event:
     """Something that the machine noticed."""
+    fields = {"PYFIX_CLIENT_NAME": client.name, "PYFIX_CLIENT_ADDRESS": client.address}
     match notice.kind:
         case "pipelining":
-            return events.connection(
-                f"improper command pipelining after {notice.where} from",
-                client.name,
-                client.address,
-                f": {notice.text}",
-            )
+            return events.pipelined(notice.where, notice.text, client.name, client.address)
         case "bare_lf":
             return rejected(machine, client, notice.text)
         case "non_smtp":
@@ -50,8 +46,8 @@ def noticed(machine: SmtpServer, client: Client, notice: Notice) -> Event:
         case "address":
             text = f"Illegal address syntax from {client} in {notice.where} command: {notice.text}"
         case "size":
+            fields["PYFIX_QUEUE_ID"] = queue_id(machine)
             text = f"{queue_id(machine)}: {notice.text}"
-    fields = {"PYFIX_CLIENT_NAME": client.name, "PYFIX_CLIENT_ADDRESS": client.address}
     return Event(f"warning: {text}", fields, WARNING)
 
 
@@ -61,4 +57,4 @@ def broken_off(machine: SmtpServer, client: Client, reason: str) -> Event | None
         return None
     size = machine.content_size
     where = machine.where if size is None else f"DATA ({size} bytes)"
-    return events.connection(f"{queue_id(machine)}: {reason} after {where} from", client.name, client.address)
+    return events.broken_off(queue_id(machine), reason, where, client.name, client.address)

@@ -78,10 +78,10 @@ class _Reporter:
     def __init__(self, journal: Journal | None) -> None:
         self._journal = journal
 
-    def info(self, message: str) -> None:
-        print(f"{COMMAND.name}: {message}", file=sys.stderr)
+    def info(self, message: str, queue_id: str = "") -> None:
+        print(f"{COMMAND.name}: {f'{queue_id}: ' if queue_id else ''}{message}", file=sys.stderr)
         if self._journal is not None:
-            self._journal.info(message)
+            self._journal.info(message, queue_id)
 
     def warning(self, message: str) -> None:
         COMMAND.warning(message)
@@ -182,7 +182,7 @@ def _run(request: _Request, spool: Spool, queue: _Files | _Manager, reporter: _R
             changed = queue.change(verb.action, batch, queues)
             totals[verb.action] += len(changed)
             for queue_id in () if every else changed:
-                reporter.info(f"{queue_id}: {verb.one}")
+                reporter.info(verb.one, queue_id)
     for action, count in totals.items():
         if action in request.wanted:
             reporter.info(f"{_TOTALS[action]}: {count} message{'' if count == 1 else 's'}")

@@ -7,8 +7,8 @@ Description
 
     It honours: ListenStream=, SocketMode=, SocketUser=, SocketGroup=, DirectoryMode=, Backlog=, BindIPv6Only=,
     FreeBind=, FileDescriptorName=, Service=; Type= (simple, exec, notify, oneshot), ExecStart=,
-    ExecReload= (kill -HUP), Restart=,
-    RestartPreventExitStatus= (nothing starts the service for a minute, or until a reload), RestartSec=,
+    ExecReload= (kill -HUP), Restart=, RestartPreventExitStatus= (nothing starts the service for a minute, or until a
+    reload), RestartSec=, RestartSteps=, RestartMaxDelaySec=,
     RemainAfterExit=, KillMode= (control-group, mixed), TimeoutStartSec=, TimeoutStopSec=, WatchdogSec=, User=, Group=,
     SupplementaryGroups=, DynamicUser= (as the user pyfix), UMask=, LimitNOFILE=, Environment=,
     RuntimeDirectory=, RuntimeDirectoryMode=; StartLimitIntervalSec=, StartLimitBurst= (a service that is started too
@@ -22,8 +22,17 @@ Description
     ``pyfix up --prefix DIR`` keeps everything below DIR: etc (main.cf is made when there is none), run, spool, lib, and
     the log file DIR/log. All roles then run as the user who started it.
 
-    ``pyfix status`` shows the services and the queue, ``pyfix check`` what is wrong with configuration and queue
-    directory, ``pyfix trace QUEUE_ID`` what the log says of a message and of those that came of it.
+    ``pyfix status`` shows the services and the queue, ``pyfix check`` what is wrong with the configuration, the queue
+    directory and, where systemd runs the roles, with what they need there: accounts, directories, Python modules,
+    sockets.
+
+    ``pyfix trace QUEUE_ID`` shows what was logged of a message and of those that came of it or that it came from: its
+    notice, its next name after ``postsuper -r``, its next queue in this system; with the time that passed between the
+    lines. ``pyfix trace ADDRESS`` shows it of the ten newest messages from or to an address, and of refusals.
+
+    The journal is read through its index, so that its size does not matter; the caller must be root or a member of the
+    group systemd-journal or adm. A log file is read instead where ``--log`` or PYFIX_LOG names one, and where there is
+    no journal: /var/log/mail.log or /var/log/maillog.
 
 Security
     ``pyfix up`` trusts the unit files and main.cf. Started as root it runs each role as its unit's user, where the
@@ -31,7 +40,7 @@ Security
 
 Diagnostics
     Problems are reported on standard error and in the log. The exit status is 0, or 1 for problems that were found, 64
-    for wrong arguments, and 78 for a configuration that cannot work.
+    for wrong arguments, 75 for a queue directory without room for mail, and 78 for a configuration that cannot work.
 
 Environment
     MAIL_CONFIG is the directory of main.cf, PYFIX_RUNTIME that of the sockets, PYFIX_LOG a log file for systems without
@@ -42,7 +51,7 @@ import getopt
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from pyfix.conf.config import Config
@@ -50,24 +59,21 @@ from pyfix.conf.error import ConfigError
 from pyfix.conf.unit import UnitError
 from pyfix.conf.unit_kinds import not_applied
 from pyfix.conf.version import VERSION
-from pyfix.service.story import Line, tell
 from pyfix.spool import inspection
 from pyfix.spool.directories import Spool
-from pyfix.spool.queue_id import is_queue_id
 from pyfix.system.configuration import load_config, load_config_from
 from pyfix.system.journal import JOURNAL_SOCKET, Journal
-from pyfix.system.unit_files import UnitSet, load_units
+from pyfix.system.unit_files import Places, UnitSet, load_units
 
 _USAGE = """\
 usage: pyfix up [--prefix DIR] [--units DIR ...] [--daemon] [--explain]
        pyfix status [--prefix DIR]
        pyfix check [--prefix DIR]
-       pyfix trace [--prefix DIR] [--log FILE] QUEUE_ID
+       pyfix trace [--prefix DIR] [--log FILE] QUEUE_ID | ADDRESS
 
 Runs the mail system without systemd, and shows what it does. See pyfix(1pyfix)."""
 
 _EX_CONFIG = 78
-_DEFAULT_LOGS = ("/var/log/mail.log", "/var/log/maillog")
 _STATE, _PID = "up.state", "up.pid"
 
 
@@ -307,23 +313,88 @@ def _queue_counts(conf: Config) -> str:
 
 
 def _check(options: dict[str, list[str]], rest: list[str]) -> int:
+    from pyfix.system import premises  # noqa: PLC0415 -- as above
+
     if rest:
         _wrong_arguments(f"unexpected argument {rest[0]!r}")
+    conf, errors = None, []
     try:
         conf = _config(options)
         _check_config(conf)
     except ConfigError as error:
-        _say(f"error: {error}")
+        errors.append(str(error))
+    own_place = "--prefix" in options or not premises.on_systemd()
+    if conf:
+        for problem in conf.set_but_unimplemented():
+            _report("warning", str(problem))
+        errors += _wrong_queue(conf, own_place=own_place)
+    if not own_place:
+        errors += _wrong_machine(conf)
+    lacking = _lacking_space(conf) if conf else []
+    for message in (*errors, *lacking):
+        _report("error", message)
+    if errors:
         return 1
-    for problem in conf.set_but_unimplemented():
-        _say(f"warning: {problem}")
+    return os.EX_TEMPFAIL if lacking else 0
+
+
+def _report(kind: str, message: str) -> None:
+    """Says what the check found; the journal is told how bad it is."""
+    level = {"error": "<3>", "warning": "<4>"}[kind] if "JOURNAL_STREAM" in os.environ else ""
+    print(f"{level}pyfix: {kind}: {message}", file=sys.stderr, flush=True)
+
+
+def _wrong_queue(conf: Config, *, own_place: bool) -> list[str]:
+    from pyfix.system.account import by_name  # noqa: PLC0415 -- as above
+
+    root, owner = conf.text("queue_directory"), by_name(conf.text("mail_owner"))
+    if own_place and owner is None:
+        _report("warning", f"there is no user {conf.text('mail_owner')} (mail_owner)")
     try:
-        errors = inspection.problems(conf.text("queue_directory"), _mail_owner(conf))
+        errors = inspection.problems(root, owner.uid if owner else None)
     except PermissionError as error:
-        errors = [f"{error.filename}: permission denied: only its owner and root may look at it"]
-    for message in errors:
-        _say(f"error: {message}")
-    return 1 if errors else 0
+        return [f"{error.filename}: permission denied: only its owner and root may look at it"]
+    if not own_place and root == Places().spool:
+        return [f'{message}: "systemd-tmpfiles --create pyfix.conf" mends it' for message in errors]
+    return errors
+
+
+def _wrong_machine(conf: Config | None) -> list[str]:
+    """What systemd needs to run the roles."""
+    from pyfix.system import premises  # noqa: PLC0415 -- as above
+    from pyfix.system.launch import arrange  # noqa: PLC0415
+
+    arranged = arrange("", (), os.environ)
+    errors = [
+        *premises.missing_accounts(conf.text("mail_owner") if conf else "pyfix"),
+        *(premises.unreadable(arranged.places.configuration) if conf else ()),
+        *premises.missing_roots(),
+        *premises.missing_modules(),
+    ]
+    try:
+        sockets = load_units(arranged.unit_directories, arranged.places).sockets
+    except UnitError as error:
+        return [*errors, str(error)]
+    paths = [address for unit in sockets for address in unit.listen]
+    errors += premises.missing_sockets(arranged.places.runtime, paths)
+    errors += premises.silent_sockets({unit.name: unit.listen for unit in sockets})
+    return errors or premises.failed_units()
+
+
+def _lacking_space(conf: Config) -> list[str]:
+    from pyfix.intake import settings as intake  # noqa: PLC0415 -- as above
+
+    root = conf.text("queue_directory")
+    needed = intake.read_settings(conf).space_needed
+    try:
+        status = os.statvfs(root)
+    except OSError:
+        return []  # what is wrong with it has been said
+    free = status.f_bavail * status.f_frsize
+    if free >= needed:
+        return []
+    floor = f"no mail is taken below {needed} (queue_minfree, message_size_limit)"
+    return [f"{root}: {free} bytes are free, and {floor}: make room; nothing else is needed then"]
 
 
 def _check_config(conf: Config) -> None:
@@ -348,49 +419,25 @@ def _check_config(conf: Config) -> None:
         raise conf.error("smtp_tcp_port", str(error)) from None
 
 
-def _mail_owner(conf: Config) -> int | None:
-    from pyfix.system.account import by_name  # noqa: PLC0415 -- as above
-
-    owner = by_name(conf.text("mail_owner"))
-    if owner is None:
-        _say(f"warning: there is no user {conf.text('mail_owner')} (mail_owner)")
-    return owner.uid if owner else None
-
-
 # -- trace --
 
 
 def _trace(options: dict[str, list[str]], rest: list[str]) -> int:
-    if len(rest) != 1 or not is_queue_id(rest[0]):
-        _wrong_arguments("one queue ID is needed")
+    from pyfix.commands._trace import find_source, is_subject, trace  # noqa: PLC0415 -- as above
+
+    if len(rest) != 1 or not is_subject(rest[0]):
+        _wrong_arguments("one queue ID or address is needed")
     prefix = _prefix(options)
-    candidates = [*options.get("--log", []), f"{prefix}/log" if prefix else os.environ.get("PYFIX_LOG", "")]
-    log = next((path for path in (*filter(None, candidates), *_DEFAULT_LOGS) if os.path.exists(path)), "")
-    if not log:
-        _say("error: there is no log file; name it with --log or PYFIX_LOG")
+    source = find_source([*options.get("--log", []), f"{prefix}/log" if prefix else os.environ.get("PYFIX_LOG", "")])
+    if source is None:
+        _say("error: there is no journal and no log file; name one with --log or PYFIX_LOG")
         return 1
-    lines = tell(rest[0], lambda: _lines_of(log))
-    if not lines:
-        _say(f"no trace of {rest[0]} in {log}")
-        return 1
-    width = max(len(line.program) for line in lines)
-    for line in lines:
-        text = f"{line.time}  {line.program.ljust(width)}  {line.message}"
-        print(_coloured(text, _colour_of_event(line)))
-    return 0
-
-
-def _lines_of(path: str) -> Iterator[str]:
-    with open(path, "rb") as file:
-        for line in file:
-            yield line.decode("utf-8", "replace").removesuffix("\n")
-
-
-def _colour_of_event(line: Line) -> str:
-    for mark, colour in (("status=sent", "32"), ("status=deferred", "33"), ("status=bounced", "31"), ("reject:", "31")):
-        if mark in line.message:
-            return colour
-    return "33" if line.message.startswith("warning:") else ""
+    if trace(rest[0], source.log):
+        return 0
+    _say(f"no trace of {rest[0]} in {source.name}")
+    if source.hint:
+        _say(f"hint: {source.hint}")
+    return 1
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ _LISTENERS = (
     "FreeBind",
 )
 _IDENTITY = ("User", "Group", "DynamicUser", "SupplementaryGroups", "UMask", "LimitNOFILE", "Environment")
-_TIMES = ("RestartSec", "TimeoutStartSec", "TimeoutStopSec", "WatchdogSec")
+_TIMES = ("RestartMaxDelaySec", "RestartSec", "TimeoutStartSec", "TimeoutStopSec", "WatchdogSec")
 
 HONOURED: dict[str, frozenset[str]] = {
     "Unit": frozenset({"After", "StartLimitBurst", "StartLimitIntervalSec"}),
@@ -38,6 +38,7 @@ HONOURED: dict[str, frozenset[str]] = {
             "ExecReload",
             "Restart",
             "RestartPreventExitStatus",
+            "RestartSteps",
             "RemainAfterExit",
             "KillMode",
             "RuntimeDirectory",
@@ -68,9 +69,10 @@ SANDBOX = _keys(
 BOOKKEEPING = _keys(
     """
     AccuracySec Alias Before ConditionPathExists CPUAccounting DefaultDependencies Description Documentation
-    ExecStartPost ExecStopPost
-    IOAccounting LogRateLimitIntervalSec MemoryAccounting MemoryHigh MemoryMax PartOf PollLimitBurst
-    PollLimitIntervalSec ReloadPropagatedFrom Slice TasksAccounting TasksMax WantedBy Wants
+    ExecCondition ExecStartPost ExecStop ExecStopPost IOAccounting LogExtraFields LogLevelMax
+    LogRateLimitIntervalSec MemoryAccounting MemoryHigh MemoryMax OnFailure PartOf PollLimitBurst
+    PollLimitIntervalSec ReloadPropagatedFrom Slice SuccessExitStatus SyslogLevel
+    TasksAccounting TasksMax TriggerLimitBurst TriggerLimitIntervalSec WantedBy Wants
     """
 )
 """What orders, accounts for and describes units in systemd."""
@@ -103,6 +105,9 @@ class ServiceUnit(Struct, frozen=True, kw_only=True):
     reloads: bool = False
     restart: RestartPolicy = "no"
     restart_sec: float = 0.1
+    # the pause grows to restart_max_delay_sec over so many restarts; 0: it does not
+    restart_steps: int = 0
+    restart_max_delay_sec: float = 0.0
     # exit statuses after which Restart= does not apply
     restart_prevented: frozenset[int] = frozenset()
     remain_after_exit: bool = False
@@ -124,6 +129,13 @@ class ServiceUnit(Struct, frozen=True, kw_only=True):
     runtime_directory_mode: int = 0o755
     # services that must be stopped later than this one
     after: tuple[str, ...] = ()
+
+    def pause(self, restarts: int) -> float:
+        """Seconds before the next restart, after so many in a row."""
+        if not self.restart_steps or not 0 < self.restart_sec < self.restart_max_delay_sec:
+            return self.restart_sec
+        growth = self.restart_max_delay_sec / self.restart_sec
+        return float(self.restart_sec * growth ** (min(restarts, self.restart_steps) / self.restart_steps))
 
 
 class SocketUnit(Struct, frozen=True, kw_only=True):
@@ -177,6 +189,8 @@ def read_service(unit: Unit) -> ServiceUnit:
         reloads=bool(reloads),
         restart=_choice(unit, "Restart", RestartPolicy, "no"),
         restart_sec=unit.seconds("Service", "RestartSec", 0.1),
+        restart_steps=unit.integer("Service", "RestartSteps", 0),
+        restart_max_delay_sec=unit.seconds("Service", "RestartMaxDelaySec", 0.0),
         restart_prevented=_statuses(unit),
         remain_after_exit=unit.boolean("Service", "RemainAfterExit", default=False),
         kill_mode=_choice(unit, "KillMode", KillMode, "control-group"),

@@ -17,19 +17,20 @@ _NAME = b"delivered-to:"
 def trace_lines(sender: str, original: str, delivered: str) -> bytes:
     """Return-Path, X-Original-To and Delivered-To; the last two only with an address. Addresses in internal form."""
     lines = [f"Return-Path: <{quote_address(sender)}>"]
+    quoted = quote_address(original)
     if original:
-        lines.append(f"X-Original-To: {quote_address(original)}")
+        lines.append(f"X-Original-To: {quoted}")
     if delivered:
-        lines.append(f"Delivered-To: {quote_address(delivered)}")
+        lines.append(f"Delivered-To: {quoted if delivered == original else quote_address(delivered)}")
     return "\n".join([*lines, ""]).encode("utf-8", "surrogateescape")
 
 
-def delivered_addresses(content: Iterable[bytes]) -> set[bytes]:
+def delivered_addresses(header: bytes) -> set[bytes]:
     """The addresses, in quoted form and lower case, in the Delivered-To lines of a message's header.
 
     Continuation lines are not looked at: no agent writes such.
     """
-    header = _header(content).lower()
+    header = header.lower()
     if _NAME not in header:
         return set()
     return {line[len(_NAME) :].strip(b" \t") for line in header.split(b"\n") if line.startswith(_NAME)}
@@ -40,17 +41,14 @@ def is_loop(addresses: set[bytes], recipient: str) -> bool:
     return bool(addresses) and fold(quote_address(recipient)).encode("utf-8", "surrogateescape") in addresses
 
 
-def _header(content: Iterable[bytes]) -> bytes:
-    """A message's header, up to HEADER_LIMIT bytes."""
-    chunks: list[bytes] = []
-    size, tail = 0, b"\n"
+def read_header(content: Iterable[bytes]) -> tuple[bytes, bytes]:
+    """Reads chunks of a message until its header is there, or HEADER_LIMIT bytes: the header, and all that was read."""
+    read = b"\n"
     for chunk in content:
-        end = (tail + chunk).find(b"\n\n")
-        chunks.append(chunk)
-        size += len(chunk)
-        if end >= 0 or size >= HEADER_LIMIT:
+        read += chunk
+        end = read.find(b"\n\n", max(len(read) - len(chunk) - 1, 0))
+        if end >= 0:
+            return read[1:end], read[1:]
+        if len(read) > HEADER_LIMIT:
             break
-        tail = (tail + chunk)[-1:]
-    text = b"".join(chunks)[:HEADER_LIMIT]
-    end = (b"\n" + text).find(b"\n\n")
-    return text if end < 0 else text[:end]
+    return read[1 : HEADER_LIMIT + 1], read[1:]

@@ -108,7 +108,7 @@ class Bounce:
         if not request.sender:
             return ""
         if request.sender.lower() == self._double_bounce.lower():
-            self._role.journal.warning(f"{request.queue_id}: undeliverable postmaster notification discarded")
+            self._role.journal.warning("undeliverable postmaster notification discarded", request.queue_id)
             return ""
         now = now_usec()
         seconds = now // 1_000_000
@@ -166,7 +166,7 @@ class Bounce:
         session.release()
 
     def _trouble(self, queue_id: str, message: str) -> Trouble:
-        self._role.journal.warning(f"{queue_id}: {message}")
+        self._role.journal.warning(message, queue_id)
         return Trouble()
 
 

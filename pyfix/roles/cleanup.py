@@ -83,6 +83,7 @@ class Transaction:
     def read(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
         """Takes the content from a pipe. Raises NotAPipe; else the descriptor is taken."""
         self._reader = PipeReader(loop, fd, self._on_data, self._on_end)
+        self._reader.start()
 
     def _on_data(self, data: bytes) -> None:
         try:
@@ -160,25 +161,29 @@ class Cleanup:
     def open(self, call: Call[Open]) -> Nothing:
         """Opens the transaction of the caller's connection; aborts the one that was open."""
         connection, request = call.connection, call.parameters
-        if connection.state is None:
-            connection.state = self
+        if not connection.on_close:
             connection.on_close.append(partial(self._abort, connection))
         self._abort(connection)
-        self._check_space(request.queue_id)
-        fd = call.take_fd(request.content)
+        connection.state = None
         try:
-            self._open[connection] = self._begin(request, fd)
-        except (OSError, ValueError) as error:
-            os.close(fd)
-            raise self._reason(request.queue_id, error) from None
+            self._check_space(request.queue_id)
+            fd = call.take_fd(request.content)
+            try:
+                self._open[connection] = self._begin(request, fd)
+            except (OSError, ValueError) as error:
+                os.close(fd)
+                raise self._reason(request.queue_id, error) from None
+        except Refused as refusal:
+            connection.state = refusal
+            raise
         self._role.begin_work()
         return Nothing()
 
     async def commit(self, call: Call[Nothing]) -> Committed:
-        """Ends the transaction of the caller's connection."""
+        """Ends the transaction of the caller's connection, or says again why there is none."""
         transaction = self._open.get(call.connection)
         if transaction is None:
-            raise refused(*NOT_OPEN)
+            raise call.connection.state or refused(*NOT_OPEN)
         queue_id = transaction.queue_id
         try:
             await transaction.whole()
@@ -237,16 +242,16 @@ class Cleanup:
             self._space_read = now
         needed = self._settings.space_needed
         if self._space.bytes < needed or self._space.inodes == 0:
-            self._role.journal.warning(f"not enough free space in mail queue: {self._space.bytes} bytes < {needed}")
+            self._role.journal.write(events.no_space(f"{self._space.bytes} bytes < {needed}"))
             raise refused(*NO_SPACE)
 
     def _reason(self, queue_id: str, error: Exception) -> Refused:
         """What the caller is told of a failure; the log gets the details."""
         if isinstance(error, Refusal):
             if error.log:
-                self._role.journal.warning(f"{queue_id}: {error.log}")
+                self._role.journal.warning(error.log, queue_id)
             return refused(error.code, error.status, error.text)
-        self._role.journal.warning(f"{queue_id}: {error}")
+        self._role.journal.warning(str(error), queue_id)
         return refused(*(NO_SPACE if isinstance(error, NoSpace) else WRITE_ERROR))
 
     def _abort(self, connection: Connection) -> None:

@@ -29,18 +29,19 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import chain
 from typing import NoReturn
 
 from pyfix.conf.config import Config
+from pyfix.conf.version import VERSION
 from pyfix.deliver import mbox
 from pyfix.deliver.destination import Destination, Rights, destination, spool_rights
 from pyfix.deliver.failure import mailbox_status
 from pyfix.deliver.outcome import RELAY, Result, outcome
 from pyfix.deliver.recipient import local_recipient
-from pyfix.deliver.trace import delivered_addresses, is_loop, trace_lines
+from pyfix.deliver.trace import delivered_addresses, is_loop, read_header, trace_lines
 from pyfix.mail.address import split_address
 from pyfix.service import events
 from pyfix.service.blocking import serve_blocking
@@ -50,8 +51,10 @@ from pyfix.service.forking import ForkingRole, Serve, run_forking_role
 from pyfix.spool.content import read_content
 from pyfix.spool.record import CorruptFile
 from pyfix.system import account, mailbox
-from pyfix.system.clock import now_usec, utc_offset
+from pyfix.system.clock import monotonic, now_usec, utc_offset
 from pyfix.system.journal import Journal
+
+_MOMENT = 1.0
 
 
 class LocalAgent:
@@ -59,6 +62,8 @@ class LocalAgent:
 
     def __init__(self, conf: Config, journal: Journal) -> None:
         self._journal = journal
+        # the account that was looked up last, and when
+        self._known: tuple[account.Account | None, float] = (None, 0.0)
         self._delimiters = conf.text("recipient_delimiter")
         self._owner_request_special = conf.boolean("owner_request_special")
         self._home_mailbox = conf.text("home_mailbox")
@@ -90,7 +95,7 @@ class LocalAgent:
         try:
             result = self._to_recipient(request, message, recipient)
         except CorruptFile as error:
-            self._journal.warning(f"{request.queue_id}: {error}")
+            self._journal.warning(str(error), request.queue_id)
             result = Result("4.3.0", "message file is corrupt")
         except mailbox.MailboxError as error:
             result = Result(mailbox_status(error.errno), error.reason)
@@ -106,6 +111,7 @@ class LocalAgent:
         self._journal.write(
             events.delivery(
                 request.queue_id,
+                request.sender,
                 recipient.address,
                 recipient.original,
                 RELAY,
@@ -118,17 +124,16 @@ class LocalAgent:
         return result
 
     def _to_recipient(self, request: Deliver, message: int, recipient: Recipient) -> Result:
-        def content() -> Iterator[bytes]:
-            return read_content(message, request.content_offset)
-
-        if is_loop(delivered_addresses(content()), recipient.address):
+        content = read_content(message, request.content_offset)
+        header, begin = read_header(content)
+        if is_loop(delivered_addresses(header), recipient.address):
             return Result("5.4.6", f"mail forwarding loop for {recipient.address}")
         local_part = split_address(recipient.address)[0]
         name = local_recipient(local_part, self._delimiters, owner_request_special=self._owner_request_special).user
         if not name:
             return Result("5.1.3", f'null username in "{recipient.address}"')
         try:
-            user = None if "/" in name else account.by_name(name)
+            user = None if "/" in name else self._account(name)
         except OSError as error:
             self._journal.warning(f"error looking up passwd info for {name}: {error.strerror}")
             return Result("4.0.0", "user lookup error")
@@ -137,33 +142,33 @@ class LocalAgent:
         if not account.may_act_as(user.uid):
             return Result("4.3.0", f'uid {os.geteuid()} may not deliver to user "{name}": the local role is not root')
         target = destination(user.name, user.home, self._home_mailbox, self._spool)
-        if target.in_home or self._require_home:
-            trouble = _home_trouble(user)
-            if trouble:
-                return Result("4.3.0", trouble)
         original = (recipient.original or recipient.address) if self._original_lines else ""
         lines = trace_lines(request.sender, original, recipient.address if self._delivered_lines else "")
-        if target.kind == "maildir":
-            return self._to_maildir(user, target, lines, content)
+        content = chain([begin], content)
+        with account.acting_as(user.uid, user.gid):
+            if (target.in_home or self._require_home) and (trouble := _home_trouble(user.home)):
+                return Result("4.3.0", trouble)
+            if target.kind == "maildir":
+                return self._to_maildir(target, lines, content)
         return self._to_mbox(user, target, mbox.from_line(request.sender, _local_time()) + lines, content)
 
-    def _to_maildir(
-        self, user: account.Account, target: Destination, lines: bytes, content: Callable[[], Iterator[bytes]]
-    ) -> Result:
+    def _account(self, name: str) -> account.Account | None:
+        """The account. One that was found is believed for a moment: mail for somebody often comes in bursts."""
+        now = monotonic()
+        found, when = self._known
+        if found is None or found.name != name or now - when > _MOMENT:
+            found = account.by_name(name)
+            self._known = (found, now)
+        return found
+
+    def _to_maildir(self, target: Destination, lines: bytes, content: Iterator[bytes]) -> Result:
         try:
-            with account.acting_as(user.uid, user.gid):
-                warning = mailbox.deliver_to_maildir(
-                    target.path, self._host, chain([lines], _whole_line(content())), self._size_limit
-                )
+            mailbox.deliver_to_maildir(target.path, self._host, _whole_lines(lines, content), self._size_limit)
         except mailbox.MailboxError as error:
             return Result(mailbox_status(error.errno), f"maildir delivery failed: {error.reason}")
-        if warning:
-            self._journal.warning(warning)
         return Result("2.0.0", "delivered to maildir")
 
-    def _to_mbox(
-        self, user: account.Account, target: Destination, lines: bytes, content: Callable[[], Iterator[bytes]]
-    ) -> Result:
+    def _to_mbox(self, user: account.Account, target: Destination, lines: bytes, content: Iterator[bytes]) -> Result:
         try:
             box = mailbox.Mbox.open(target.path, self._locks, _identities(user, self._mbox_rights(user, target)))
             try:
@@ -171,7 +176,7 @@ class LocalAgent:
                     return Result("5.2.0", f"destination {target.path} is not a regular file")
                 if self._strict_owner and box.owner != user.uid:
                     return Result("4.2.0", f"destination {target.path} is not owned by recipient")
-                box.append(chain([lines], mbox.escape(content())), self._size_limit)
+                box.append(chain([lines], mbox.escape(content)), self._size_limit)
             finally:
                 box.release()
         except mailbox.MailboxError as error:
@@ -206,19 +211,19 @@ def _size_limit(conf: Config) -> int:
     return limit
 
 
-def _home_trouble(user: account.Account) -> str:
+def _home_trouble(home: str) -> str:
     try:
-        with account.acting_as(user.uid, user.gid):
-            os.stat(f"{user.home}/.")
+        os.stat(f"{home}/.")
     except OSError as error:
-        return f"cannot access home directory {user.home}: {error.strerror}"
+        return f"cannot access home directory {home}: {error.strerror}"
     return ""
 
 
-def _whole_line(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The chunks, and a LF where the last one does not end in it."""
-    chunk = b"\n"
-    for chunk in chunks:
+def _whole_lines(lines: bytes, content: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines, together with the first chunk, the other chunks, and a LF where the last one does not end in it."""
+    chunk = lines + next(content, b"")
+    yield chunk
+    for chunk in content:
         yield chunk
     if not chunk.endswith(b"\n"):
         yield b"\n"
@@ -241,7 +246,7 @@ def start(role: ForkingRole) -> Serve:
                 sock.shutdown(socket.SHUT_RD)
 
         signal.signal(signal.SIGTERM, on_term)
-        serve_blocking(Implementation(INTERFACE, {"Deliver": agent.deliver}), sock, max_idle)
+        serve_blocking(Implementation(INTERFACE, {"Deliver": agent.deliver}, VERSION), sock, max_idle)
 
     return serve
 

@@ -183,9 +183,9 @@ class Pickup:
     def _log(self, name: str, queue_id: str, submission: Submission) -> None:
         age = now_usec() - submission.arrival_usec
         if age < -_FUTURE_LIMIT:
-            self._journal.warning(f"{queue_id}: message maildrop/{name} dated {-age // 10**6} seconds into the future")
+            self._journal.warning(f"message maildrop/{name} dated {-age // 10**6} seconds into the future", queue_id)
         elif age > _DAY:
-            self._journal.warning(f"{queue_id}: message maildrop/{name} has been queued for {age // _DAY} days")
+            self._journal.warning(f"message maildrop/{name} has been queued for {age // _DAY} days", queue_id)
         if submission.requeued:
             self._journal.write(events.requeued(queue_id, submission.uid, submission.sender, name))
         else:
@@ -245,7 +245,7 @@ class Pickup:
 
     async def _return(self, fd: int, queue_id: str, submission: Submission, refusal: cleanup.RefusedParameters) -> None:
         """Tells the sender that cleanup will never take the message. Raises Unavailable."""
-        self._journal.warning(f"{queue_id}: {refusal.status} {refusal.text}")
+        self._journal.warning(f"{refusal.status} {refusal.text}", queue_id)
         if not submission.sender:
             return
         recipients = [(r.address, r.offset, r.orcpt, r.notify) for r in submission.recipients] or [

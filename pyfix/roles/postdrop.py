@@ -26,7 +26,6 @@ Diagnostics
 import asyncio
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
 from pyfix.conf.config import Config
@@ -41,6 +40,7 @@ from pyfix.spool.queue_id import QueueIds
 from pyfix.system import account
 from pyfix.system.clock import now_usec
 from pyfix.system.durable import NoSpace, WriteError
+from pyfix.system.flusher import Flusher
 from pyfix.system.pipe import NotAPipe, PipeReader
 from pyfix.tables.match import string_list
 from pyfix.tables.table import TableError
@@ -76,6 +76,7 @@ class Submission:
     def read(self, fd: int) -> None:
         """Takes the content from a pipe. Raises NotAPipe; else the descriptor is taken."""
         self._reader = PipeReader(self._loop, fd, self._on_data, self._on_end)
+        self._reader.start()
 
     async def whole(self) -> None:
         """Waits until all content is there. Raises Refused, WriteError."""
@@ -144,7 +145,7 @@ class Postdrop:
         self._role = role
         self._ids = QueueIds()
         self._turns = Turns(UID_LIMIT, TOTAL_LIMIT)
-        self._threads = ThreadPoolExecutor(_FSYNC_THREADS)
+        self._flusher = Flusher(asyncio.get_running_loop(), _FSYNC_THREADS)
         self._root = ""
         self._configure(role.conf)
         role.on_reload.append(self._configure)
@@ -205,7 +206,7 @@ class Postdrop:
             await submission.whole()
             # From here on a caller who goes away does not matter.
             caller.submission = None
-            await asyncio.get_running_loop().run_in_executor(self._threads, submission.commit)
+            await self._flusher.run(submission.commit)
         except WriteError as error:
             self._role.journal.warning(f"uid={call.peer.uid}: {error.filename}: {error.strerror}")
             raise _write_trouble(error) from None

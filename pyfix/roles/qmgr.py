@@ -44,7 +44,7 @@ from pyfix.service.interface import Nothing
 from pyfix.service.queue import CONTROL, QUEUE, Announce, Change, Changed, Denied, Flush
 from pyfix.service.queue_directory import open_whole_queue
 from pyfix.service.removals import Removals
-from pyfix.service.resolving import resolve
+from pyfix.service.resolving import Resolver
 from pyfix.service.role import PER_UID_LIMIT, Role, run_role
 from pyfix.spool.active import ActiveFile, ActiveQueue, AlreadyRunning
 from pyfix.spool.directories import Spool
@@ -66,7 +66,7 @@ class QueueManager:
         self._journal = role.journal
         self._active = active
         self._read(role.conf)
-        self._rewrite = role.client(rewrite.INTERFACE, "rewrite")
+        self._resolver = Resolver(role.client(rewrite.INTERFACE, "rewrite"))
         self._recorder = recorder.Recorder(active, role.client(bounce.INTERFACE, "bounce"))
         patience = role.conf.seconds("daemon_timeout")
         self._agents = Agents(active, lambda transport: role.client(delivery.INTERFACE, transport, patience))
@@ -191,9 +191,9 @@ class QueueManager:
         envelope = file.envelope
         recipients = [delivery.Recipient(r.offset, r.address, r.original, r.orcpt, r.notify) for r in queued]
         addresses = [envelope.redirect or recipient.address for recipient in recipients]
-        answers, trouble = await resolve(self._rewrite, envelope.sender, addresses)
+        answers, trouble = await self._resolver.resolve(envelope.sender, addresses)
         if trouble:
-            self._journal.warning(f"{file.queue_id}: {trouble}")
+            self._journal.warning(trouble, file.queue_id)
         routes, settled = self._parameters.router.route(recipients, answers, envelope.content_filter)
         self._scheduler.submit(message, routes, settled, more=file.rest > 0)
         self._cycle.kick()
@@ -225,7 +225,7 @@ class QueueManager:
     async def _record_failures(self, message: Message, settled: Sequence[Settled]) -> None:
         settled, troubles = await self._recorder.log(message.load, settled)
         for trouble in troubles:
-            self._journal.warning(trouble)
+            self._journal.warning(trouble, message.queue_id)
         self._write_down(message, settled)
         self._cycle.kick()
 
@@ -246,7 +246,7 @@ class QueueManager:
     async def _notify(self, message: Message) -> None:
         trouble = await self._recorder.notify(message.load)
         if trouble:
-            self._journal.warning(trouble)
+            self._journal.warning(trouble, message.queue_id)
             message.deferred += 1
         self._dispose(message)
         self._cycle.kick()

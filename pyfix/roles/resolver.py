@@ -29,10 +29,13 @@ Diagnostics
 """
 
 import asyncio
+import socket
 
+import dns.asyncbackend
 import dns.asyncquery
 import dns.exception
 import dns.flags
+import dns.inet
 import dns.message
 import dns.name
 import dns.rdatatype
@@ -176,14 +179,10 @@ class Resolver:
         query.flags |= dns.flags.AD
         try:
             async with asyncio.timeout(patience):
-                response, _ = await dns.asyncquery.udp_with_fallback(
-                    query, server.address, port=server.port, ignore_unexpected=True
-                )
+                response = await _exchange(query, server)
                 if response.rcode() == dns.rcode.FORMERR:
                     query.use_edns(False)
-                    response, _ = await dns.asyncquery.udp_with_fallback(
-                        query, server.address, port=server.port, ignore_unexpected=True
-                    )
+                    response = await _exchange(query, server)
         except (OSError, EOFError, dns.exception.Timeout):
             return Reading("again")
         except dns.exception.DNSException:
@@ -201,6 +200,18 @@ class Resolver:
 
 
 _FAMILIES = {"A": 4, "AAAA": 6}
+
+
+async def _exchange(query: dns.message.Message, server: NameServer) -> dns.message.Message:
+    """A server's response. The socket is connected, so that it is known at once that nobody listens there."""
+    family = dns.inet.af_for_address(server.address)
+    make = dns.asyncbackend.get_default_backend().make_socket
+    made = make(family, socket.SOCK_DGRAM, 0, None, (server.address, server.port))  # type: ignore[no-untyped-call]
+    async with await made as sock:
+        response, _ = await dns.asyncquery.udp_with_fallback(
+            query, server.address, port=server.port, ignore_unexpected=True, udp_sock=sock
+        )
+    return response
 
 
 def _empty(status: str) -> Answer:

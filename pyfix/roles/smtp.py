@@ -255,7 +255,7 @@ class Run:
             take_replies(delivery, recipients, session.replies, host)
             if session.trouble is not None:
                 if session.local_error is not None:
-                    self.agent.journal.warning(f"{request.queue_id}: {session.local_error}")
+                    self.agent.journal.warning(str(session.local_error), request.queue_id)
                 if delivery.pending:
                     self._fail(session.trouble, session.relay, host_is_down=True)
         self.visited.add((host.address, host.port))
@@ -270,7 +270,7 @@ class Run:
 
     def _fail(self, trouble: Trouble, relay: str, *, host_is_down: bool) -> None:
         if self.delivery.failed(trouble, relay, host_is_down=host_is_down):
-            self.agent.journal.info(f"{self.request.queue_id}: {trouble.reason}")
+            self.agent.journal.info(trouble.reason, self.request.queue_id)
 
     def _log(self, begun: int, uses: int) -> None:
         """Logs the outcomes that are new. ``begun``: when the message's turn came on the connection, microseconds."""

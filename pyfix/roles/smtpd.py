@@ -29,6 +29,7 @@ Diagnostics
 import asyncio
 import ipaddress
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, NoReturn
 
 from pyfix.access.client_lists import ClientLists, Standing
@@ -135,9 +136,9 @@ class Smtpd:
         try:
             submission = Submission(self.loop, self._cleanup, opening(transaction, trace, noted, arrival), on_room)
         except OSError as error:
-            self.role.journal.warning(f"{transaction.queue_id}: pipe to cleanup: {error.strerror}")
+            self.role.journal.warning(f"pipe to cleanup: {error.strerror}", transaction.queue_id)
             raise
-        return Message(f"{transaction.queue_id}: cleanup", submission, self.role.journal.warning)
+        return Message("cleanup", submission, partial(self.role.journal.warning, queue_id=transaction.queue_id))
 
     def later(self, seconds: float, then: Callable[[], None]) -> None:
         """Calls after a while."""

@@ -43,7 +43,7 @@ class Agents:
             client = self._clients[transport] = self._connect(transport)
         try:
             # Connecting is a step of its own, for its failure is harmless: nobody has seen the mail.
-            (await client.session()).release()
+            session = await client.session()
         except Unavailable as error:
             raise AgentTrouble(f"connect to transport {transport}: {error}", _UNAVAILABLE) from None
         envelope = file.envelope
@@ -62,12 +62,12 @@ class Agents:
             smtputf8=envelope.smtputf8 != 0,
             envid=envelope.envid,
             ret=envelope.ret,
-            attributes=dict(envelope.attributes),
         )
         try:
             with self._active.opened(file) as descriptor:
-                delivered: Delivered = await client.call("Deliver", request, (descriptor,))
+                delivered: Delivered = await client.call("Deliver", request, (descriptor,), session)
         except FileNotFoundError:
+            session.release()
             return Delivered(())
         except (Unavailable, ServiceError) as error:
             raise AgentTrouble(f"transport {transport} failure: {error}", _LOST) from None

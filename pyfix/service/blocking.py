@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from pyfix.service.calling import CALL_TIMEOUT, CONNECT_PATIENCE, Codec, Unavailable
-from pyfix.service.dispatch import Connection, Implementation, close_fds, encode_error, encode_reply
+from pyfix.service.dispatch import Connection, Implementation, close_fds, decode_request, encode_error, encode_reply
 from pyfix.service.interface import Interface, ServiceError
 from pyfix.system.unix import BlockingChannel, connect_patiently, peer_of
 from pyfix.wire.varlink import FramingError
@@ -78,18 +78,15 @@ def serve_blocking(implementation: Implementation, sock: socket.socket, idle_tim
     channel = BlockingChannel(sock, idle_timeout)
     try:
         while (frame := channel.receive()) is not None:
+            fds = list(frame.fds)
             try:
-                entry, call, request = implementation.begin(frame, connection)
-            except ServiceError as error:
-                close_fds(frame.fds)
-                channel.send(encode_error(error))
-                continue
-            try:
+                request = decode_request(frame.data)
+                entry, call = implementation.begin(request, fds, connection)
                 reply = encode_reply(entry.handler(call))  # type: ignore[arg-type] # plain functions only, see above
             except ServiceError as error:
                 reply = encode_error(error)
             finally:
-                call.close_fds()
+                close_fds(fds)
             if not request.oneway:
                 channel.send(reply)
     except (OSError, FramingError, msgspec.DecodeError):

@@ -2,7 +2,8 @@
 
 A caller opens a transaction with the envelope and a file descriptor to read the content from, writes the content,
 closes its end, and then says Commit. The reply to Commit says that the message is durable. A connection that
-closes before Commit, or that sends anything else, aborts: nothing of the message stays.
+closes before Commit, or that sends anything else, aborts: nothing of the message stays. Commit answers also with what
+was wrong with Open, so that Open may be sent as a call without reply.
 
 The content is lines ended by LF, without dot-stuffing and without the end mark. Its last line may lack the LF.
 """

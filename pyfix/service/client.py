@@ -57,6 +57,10 @@ class ClientSession:
         """Sends a call and waits for its reply."""
         return await self.send(method, parameters, fds)
 
+    def oneway(self, method: str, parameters: msgspec.Struct, fds: Sequence[int] = ()) -> None:
+        """Sends a call that gets no reply."""
+        self._channel.send(self._client.codec.encode(method, parameters, b'"oneway":true,'), fds)
+
     def release(self) -> None:
         """Gives a connection back for reuse; with calls in flight it is closed."""
         if self._pending or self._channel.closed:
@@ -135,9 +139,11 @@ class Client:
                 return session
         return await self._connect()
 
-    async def call(self, method: str, parameters: msgspec.Struct, fds: Sequence[int] = ()) -> Any:
-        """Calls and returns the reply struct. Raises the interface's errors, or Unavailable."""
-        session = await self.session()
+    async def call(
+        self, method: str, parameters: msgspec.Struct, fds: Sequence[int] = (), session: ClientSession | None = None
+    ) -> Any:
+        """Calls and returns the reply struct, on a session that is then released. Raises ServiceErrors, Unavailable."""
+        session = session or await self.session()
         try:
             reply = await session.send(method, parameters, fds)
         except _Unread:
@@ -156,7 +162,7 @@ class Client:
     async def oneway(self, method: str, parameters: msgspec.Struct) -> None:
         """Sends a call that gets no reply. A lost one is nobody's loss; raises Unavailable if there is no service."""
         session = await self.session()
-        session._channel.send(self.codec.encode(method, parameters, b'"oneway":true,'))  # noqa: SLF001 -- its other half
+        session.oneway(method, parameters)
         session.release()
 
     async def _connect(self) -> ClientSession:

@@ -46,7 +46,6 @@ class Deliver(Struct, frozen=True):
     smtputf8: bool = False
     envid: str = ""
     ret: str = ""
-    attributes: dict[str, str] = {}
 
 
 class Outcome(Struct, frozen=True):

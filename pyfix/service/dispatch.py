@@ -6,14 +6,13 @@ Source: varlink.org, "Method call" and "Service interface".
 """
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
 from pyfix.service.interface import Interface, Method, Nothing, ServiceError
 from pyfix.system.unix import Peer
-from pyfix.wire.varlink import Frame
 
 P = TypeVar("P", bound=msgspec.Struct)
 
@@ -34,14 +33,14 @@ class Connection:
 
 
 class Call(Generic[P]):
-    """A call: its parameters, and the descriptors that came with it."""
+    """A call: its parameters, and the descriptors that came with it, -1 for one that was taken."""
 
-    __slots__ = ("_fds", "connection", "parameters")
+    __slots__ = ("connection", "fds", "parameters")
 
-    def __init__(self, parameters: P, fds: tuple[int, ...], connection: Connection) -> None:
+    def __init__(self, parameters: P, fds: list[int], connection: Connection) -> None:
         self.parameters = parameters
         self.connection = connection
-        self._fds: list[int] = list(fds)
+        self.fds = fds
 
     @property
     def peer(self) -> Peer:
@@ -50,17 +49,10 @@ class Call(Generic[P]):
 
     def take_fd(self, index: int) -> int:
         """A passed descriptor, from now on the handler's to close. Raises InvalidParameter if there is none."""
-        if index >= len(self._fds) or self._fds[index] < 0:
+        if index >= len(self.fds) or self.fds[index] < 0:
             raise InvalidParameter(InvalidParameter.Parameters(parameter="file descriptor"))
-        fd, self._fds[index] = self._fds[index], -1
+        fd, self.fds[index] = self.fds[index], -1
         return fd
-
-    def close_fds(self) -> None:
-        """Closes the descriptors that nobody took."""
-        for fd in self._fds:
-            if fd >= 0:
-                os.close(fd)
-        self._fds = []
 
 
 class Request(msgspec.Struct):
@@ -145,7 +137,8 @@ class Entry:
         self.reply = method.reply
 
 
-_decode_request = msgspec.json.Decoder(Request).decode
+decode_request = msgspec.json.Decoder(Request).decode
+"""The request in a message; raises msgspec.DecodeError if it is none."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -173,9 +166,8 @@ class Implementation:
             for method in owner.methods:
                 self._entries[f"{owner.name}.{method.name}"] = Entry(method, functions[method.name])
 
-    def begin(self, frame: Frame, connection: Connection) -> tuple[Entry, Call[Any], Request]:
-        """Decodes and validates a call. Raises ServiceError, or msgspec.DecodeError if it is no call at all."""
-        request = _decode_request(frame.data)
+    def begin(self, request: Request, fds: list[int], connection: Connection) -> tuple[Entry, Call[Any]]:
+        """Validates a call. Raises ServiceError."""
         entry = self._entries.get(request.method)
         if entry is None:
             owner = request.method.rpartition(".")[0]
@@ -187,7 +179,7 @@ class Implementation:
         except msgspec.ValidationError as error:
             # The message says which field is wrong and what was expected; it holds no value.
             raise InvalidParameter(_ParameterName(str(error))) from None
-        return entry, Call(parameters, frame.fds, connection), request
+        return entry, Call(parameters, fds, connection)
 
 
 def encode_reply(reply: msgspec.Struct | None, *, continues: bool = False) -> bytes:
@@ -201,7 +193,8 @@ def encode_error(error: ServiceError) -> bytes:
     return b'{"error":"%s","parameters":%s}\0' % (error.name.encode(), _encode(error.parameters))
 
 
-def close_fds(fds: tuple[int, ...]) -> None:
-    """Closes the descriptors of a message that came to nothing."""
+def close_fds(fds: Iterable[int]) -> None:
+    """Closes the descriptors that nobody took."""
     for fd in fds:
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)

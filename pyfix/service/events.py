@@ -1,25 +1,83 @@
-"""The log lines, each as an event: Postfix's words in the message, the same facts as journal fields.
+"""pyfix-journal(7): what pyfix writes into the journal.
 
-Everything that other programs parse stands here and nowhere else. A line that no program parses may be written with
-Journal.info() and warning(). MESSAGE_IDs name the kinds of event for the journal's catalog.
+Description
+    Every line of the log is Postfix's, and carries the same facts as journal fields, so that the journal can be asked
+    instead of searched. This shows all that was written about a message, and what one kind of program wrote:
+
+    ``journalctl PYFIX_QUEUE_ID=4dVBkT0Qz8z1``
+
+    ``journalctl -t pyfix/smtp``
+
+    ``pyfix trace`` (see pyfix(1pyfix)) follows a message to those that came of it. ``journalctl -x`` adds an
+    explanation to lines that have a MESSAGE_ID.
+
+Fields
+    PYFIX_QUEUE_ID            the message that the line is about; NOQUEUE before it has an ID
+    PYFIX_SENDER              the envelope sender, empty for notices
+    PYFIX_RECIPIENT           the recipient, as it was delivered to
+    PYFIX_ORIGINAL_RECIPIENT  the recipient before aliases, where that is another one
+    PYFIX_RELAY               who took the message or refused it: mx.example.com[192.0.2.1]:25, local, none
+    PYFIX_STATUS              sent, deferred, bounced, and so on
+    PYFIX_DSN                 the status code of RFC 3463
+    PYFIX_DELAY_USEC          from arrival to delivery, in microseconds
+    PYFIX_CLIENT_NAME         the SMTP client's name, or unknown
+    PYFIX_CLIENT_ADDRESS      its IP address
+    PYFIX_UID                 the local user who submitted a message
+    PYFIX_RELATED_ID          another message's ID: its notice, its name before or after, its ID at the next host
+    PYFIX_REASON              what is wrong with configuration, machine or queue file
+    PYFIX_LOST_LINES          how many lines the journal did not take
+    SYSLOG_IDENTIFIER         $syslog_name/ROLE: pyfix/smtpd, pyfix/qmgr
+    MESSAGE_ID                the kind of event, for the journal's catalog
 """
 
+# Everything that other programs parse stands here and nowhere else. A line that no program parses may be written with
+# Journal.info(), warning() and error().
+
+import re
 from collections.abc import Mapping
 
 from pyfix.service.delivery import Deliver, Outcome, Recipient
-from pyfix.system.journal import INFO, WARNING, Event
+from pyfix.system.journal import ERROR, INFO, WARNING, Event
 
-DELIVERY = "6fb1a0d2c34e4b7d9a8a1c5d0e7f2b11"
+# The kinds of event; the catalog, packaging/pyfix.catalog, explains each of them.
 ACTIVE = "1d0c6a5b9e7f4c3a8b2d4e6f80912a3b"
-REMOVED = "a37e52b1c6d84f0f9b1e3c5a7d902f4e"
+BOUNCED = "9c3e5a7014f24be88d6b0f7a2c91e5d3"
+BROKEN_OFF = "5e0d7c9ab3184f62a1f4c82e6d7b9035"
+CANCELED = "b7a12f5c80d94e36a9c5e3f1074d8b62"
+CONFIGURATION_KEPT = "0f6d2b8e74c14a95b3e8a7c05d19f246"
+CONFIGURATION_REFUSED = "83c5f1a2d6b04e79a0d4c7e92b3f6851"
+CONNECTED = "4b9e70c3a5d24f18968e1d7fb02c5a34"
+CORRUPT = "e62a9d04b7f34c5c8f10a3d5c98e7b41"
+DEFERRED = "f4a08d6be2c7493195d3b1c60e7f82a5"
+DELIVERED = "6fb1a0d2c34e4b7d9a8a1c5d0e7f2b11"
+DISCONNECTED = "c8f35e0a91d74b269e4ad5b7f6132c80"
+EXPIRED = "370b9ed1c5fa4862b7d06e2c8f4a915d"
+IDENTIFIED = "a91c4d7f3e5b4082ac6f9d0b2e71c538"
+NO_SPACE = "1e84b6d0f9c24375a5c7e1f3b06d28a9"
+NOTICE = "2b9f64c8d1e04a7fb5c3a6e8f7102d93"
+PIPELINED = "da5b3c07e81f4692bd9e0c64f2a7185e"
 RECEIVED = "c05d9e81f2a74b36a4d7e8b1902c3f5a"
 REJECTED = "e8b47f10a9c24d5c8f6e1b3a5d7092c4"
-NOTICE = "2b9f64c8d1e04a7fb5c3a6e8f7102d93"
+REMOVED = "a37e52b1c6d84f0f9b1e3c5a7d902f4e"
+REQUEUED = "69d2f0b8c4e741a3895ce7b1d03f6a2c"
+SUBMITTED = "b50e8c7d29f64a1fa3d6f2e4917c0b85"
+UNUSABLE = "7dc16e9a05b84f23b8f7d3a2c6e0941b"
+
+_OUTCOMES = {"sent": DELIVERED, "bounced": BOUNCED}
+# A message's ID in its next queue: in this system, or as the next host tells it.
+_NEXT_ID = re.compile(r"(?:queued|forwarded) as ([0-9A-Za-z]{6,20})\b")
+_DSN = re.compile(r"[0-9]{3} ([245]\.[0-9]{1,3}\.[0-9]{1,3}) ")
+
+
+def broken_off(queue_id: str, reason: str, where: str, name: str, address: str) -> Event:
+    """A client has gone before QUIT: ``lost connection after DATA (5 bytes) from NAME[ADDR]``."""
+    fields = {"PYFIX_QUEUE_ID": queue_id, "PYFIX_CLIENT_NAME": name, "PYFIX_CLIENT_ADDRESS": address}
+    return Event(f"{queue_id}: {reason} after {where} from {name}[{address}]", fields, INFO, BROKEN_OFF)
 
 
 def canceled(queue_id: str) -> Event:
     """cleanup has dropped what there was of a message that was not accepted."""
-    return Event(f"{queue_id}: removed (canceled)", {"PYFIX_QUEUE_ID": queue_id})
+    return Event(f"{queue_id}: removed (canceled)", {"PYFIX_QUEUE_ID": queue_id}, INFO, CANCELED)
 
 
 def client(queue_id: str, name: str, address: str, extra: str = "") -> Event:
@@ -28,20 +86,32 @@ def client(queue_id: str, name: str, address: str, extra: str = "") -> Event:
     return Event(f"{queue_id}: client={name}[{address}]{extra}", fields, INFO, RECEIVED)
 
 
-def connection(verb: str, name: str, address: str, extra: str = "") -> Event:
-    """``connect from``, ``disconnect from`` and their like; ``extra`` follows the client."""
+def configuration_kept(reason: str) -> Event:
+    """A role was to reload a configuration that cannot work."""
+    fields = {"PYFIX_REASON": reason}
+    return Event(f"error: {reason}: the configuration that was running stays", fields, ERROR, CONFIGURATION_KEPT)
+
+
+def configuration_refused(reason: str) -> Event:
+    """A role does not start with a configuration that cannot work."""
+    return Event(f"fatal: {reason}", {"PYFIX_REASON": reason}, ERROR, CONFIGURATION_REFUSED)
+
+
+def connected(name: str, address: str) -> Event:
+    """A client's session begins."""
     fields = {"PYFIX_CLIENT_NAME": name, "PYFIX_CLIENT_ADDRESS": address}
-    return Event(f"{verb} {name}[{address}]{extra}", fields)
+    return Event(f"connect from {name}[{address}]", fields, INFO, CONNECTED)
 
 
 def corrupt(queue_id: str, where: str, why: str) -> Event:
     """A queue file that cannot be used was put aside."""
-    fields = {"PYFIX_QUEUE_ID": queue_id}
-    return Event(f"warning: {queue_id}: {where}: {why}: saved to corrupt", fields, WARNING)
+    fields = {"PYFIX_QUEUE_ID": queue_id, "PYFIX_REASON": f"{where}: {why}"}
+    return Event(f"warning: {queue_id}: {where}: {why}: saved to corrupt", fields, WARNING, CORRUPT)
 
 
 def delivery(
     queue_id: str,
+    sender: str,
     recipient: str,
     original: str,
     relay: str,
@@ -65,29 +135,47 @@ def delivery(
     )
     fields = {
         "PYFIX_QUEUE_ID": queue_id,
+        "PYFIX_SENDER": sender,
         "PYFIX_RECIPIENT": recipient,
         "PYFIX_RELAY": relay,
         "PYFIX_STATUS": status,
         "PYFIX_DSN": dsn,
         "PYFIX_DELAY_USEC": str(int(total * 1_000_000)),
     }
-    return Event(message, fields, INFO, DELIVERY)
+    if orig_to:
+        fields["PYFIX_ORIGINAL_RECIPIENT"] = original
+    if status == "sent" and (next_id := _NEXT_ID.search(reason)):
+        fields["PYFIX_RELATED_ID"] = next_id[1]
+    return Event(message, fields, INFO, _OUTCOMES.get(status, DEFERRED))
+
+
+def disconnected(name: str, address: str, accounting: str) -> Event:
+    """A client's session has ended. ``accounting``: its commands, ``ehlo=1 mail=1 quit=1 commands=3``."""
+    fields = {"PYFIX_CLIENT_NAME": name, "PYFIX_CLIENT_ADDRESS": address}
+    return Event(f"disconnect from {name}[{address}] {accounting}", fields, INFO, DISCONNECTED)
 
 
 def expired(queue_id: str, sender: str, status: str = "expired") -> Event:
     """A message was in the queue for too long."""
-    fields = {"PYFIX_QUEUE_ID": queue_id, "PYFIX_SENDER": sender}
-    return Event(f"{queue_id}: from=<{sender}>, status={status}, returned to sender", fields)
+    fields = {"PYFIX_QUEUE_ID": queue_id, "PYFIX_SENDER": sender, "PYFIX_STATUS": status}
+    return Event(f"{queue_id}: from=<{sender}>, status={status}, returned to sender", fields, INFO, EXPIRED)
 
 
 def message_id(queue_id: str, value: str, *, resent: bool = False) -> Event:
     """cleanup has seen the message's identifier."""
-    return Event(f"{queue_id}: {'resent-' if resent else ''}message-id={value}", {"PYFIX_QUEUE_ID": queue_id})
+    fields = {"PYFIX_QUEUE_ID": queue_id}
+    return Event(f"{queue_id}: {'resent-' if resent else ''}message-id={value}", fields, INFO, IDENTIFIED)
+
+
+def no_space(detail: str) -> Event:
+    """cleanup takes no mail because the queue's file system is full. ``detail``: ``5 bytes < 10``."""
+    message = f"warning: not enough free space in mail queue: {detail}"
+    return Event(message, {"PYFIX_REASON": detail}, WARNING, NO_SPACE)
 
 
 def notice(queue_id: str, kind: str, notice_id: str) -> Event:
     """bounce has sent a notice. ``kind``: "sender non-delivery notification" and so on."""
-    fields = {"PYFIX_QUEUE_ID": queue_id, "PYFIX_NOTICE_ID": notice_id}
+    fields = {"PYFIX_QUEUE_ID": queue_id, "PYFIX_RELATED_ID": notice_id}
     return Event(f"{queue_id}: {kind}: {notice_id}", fields, INFO, NOTICE)
 
 
@@ -114,6 +202,7 @@ def outcome(
     )
     return delivery(
         request.queue_id,
+        request.sender,
         recipient.address,
         recipient.original,
         result.relay,
@@ -128,7 +217,13 @@ def outcome(
 def pickup(queue_id: str, uid: int, sender: str) -> Event:
     """pickup has taken a message from the maildrop queue."""
     fields = {"PYFIX_QUEUE_ID": queue_id, "PYFIX_SENDER": sender, "PYFIX_UID": str(uid)}
-    return Event(f"{queue_id}: uid={uid} from=<{sender}>", fields, INFO, RECEIVED)
+    return Event(f"{queue_id}: uid={uid} from=<{sender}>", fields, INFO, SUBMITTED)
+
+
+def pipelined(where: str, text: str, name: str, address: str) -> Event:
+    """A client did not wait for a reply that it had to wait for. ``text``: what it sent, shown as Postfix shows it."""
+    message = f"improper command pipelining after {where} from {name}[{address}]: {text}"
+    return Event(message, {"PYFIX_CLIENT_NAME": name, "PYFIX_CLIENT_ADDRESS": address}, INFO, PIPELINED)
 
 
 def queue_active(queue_id: str, sender: str, size: int, recipients: int) -> Event:
@@ -137,17 +232,19 @@ def queue_active(queue_id: str, sender: str, size: int, recipients: int) -> Even
     return Event(f"{queue_id}: from=<{sender}>, size={size}, nrcpt={recipients} (queue active)", fields, INFO, ACTIVE)
 
 
-def reject(queue_id: str, where: str, text: str, client_facts: Mapping[str, str]) -> Event:
+def reject(queue_id: str, where: str, name: str, address: str, text: str, facts: Mapping[str, str]) -> Event:
     """smtpd has refused something: ``NOQUEUE: reject: RCPT from NAME[ADDR]: CODE X.Y.Z TEXT; from=<S> ...``.
 
-    ``where`` is "reject: RCPT from NAME[ADDR]"; ``client_facts`` are from, to, proto, helo as they are known.
+    ``where`` is the command; ``facts`` are from, to, proto, helo as they are known.
     """
-    facts = " ".join(f"{k}=<{v}>" if k in {"from", "to", "helo"} else f"{k}={v}" for k, v in client_facts.items())
-    fields = {"PYFIX_QUEUE_ID": queue_id}
+    known = " ".join(f"{k}=<{v}>" if k in {"from", "to", "helo"} else f"{k}={v}" for k, v in facts.items())
+    fields = {"PYFIX_QUEUE_ID": queue_id, "PYFIX_CLIENT_NAME": name, "PYFIX_CLIENT_ADDRESS": address}
+    if dsn := _DSN.match(text):
+        fields["PYFIX_DSN"] = dsn[1]
     for key, field in (("from", "PYFIX_SENDER"), ("to", "PYFIX_RECIPIENT")):
-        if key in client_facts:
-            fields[field] = client_facts[key]
-    return Event(f"{queue_id}: {where}: {text}; {facts}", fields, INFO, REJECTED)
+        if key in facts:
+            fields[field] = facts[key]
+    return Event(f"{queue_id}: reject: {where} from {name}[{address}]: {text}; {known}", fields, INFO, REJECTED)
 
 
 def removed(queue_id: str) -> Event:
@@ -161,9 +258,14 @@ def requeued(queue_id: str, uid: int, sender: str, original_id: str) -> Event:
         "PYFIX_QUEUE_ID": queue_id,
         "PYFIX_SENDER": sender,
         "PYFIX_UID": str(uid),
-        "PYFIX_ORIGINAL_ID": original_id,
+        "PYFIX_RELATED_ID": original_id,
     }
-    return Event(f"{queue_id}: uid={uid} from=<{sender}> orig_id={original_id}", fields, INFO, RECEIVED)
+    return Event(f"{queue_id}: uid={uid} from=<{sender}> orig_id={original_id}", fields, INFO, REQUEUED)
+
+
+def unusable(reason: str) -> Event:
+    """A role cannot work on this machine as it is: a file, a directory or a permission is missing."""
+    return Event(f"fatal: {reason}", {"PYFIX_REASON": reason}, ERROR, UNUSABLE)
 
 
 def format_delay(seconds: float) -> str:

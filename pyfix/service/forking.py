@@ -4,6 +4,7 @@ The parent accepts and forks; a child serves its connection with plain blocking 
 reload, idle exit and bugs are as in role.py.
 """
 
+import gc
 import os
 import select
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from pyfix.conf.config import Config, ConfigError
+from pyfix.service import events
 from pyfix.service.options import Options, describe, load_checked, prepare, refuse
 from pyfix.system import notify
 from pyfix.system.activation import Listener
@@ -38,7 +40,7 @@ def run_forking_role(name: str, start: Callable[["ForkingRole"], Serve], descrip
     except ConfigError as error:
         raise SystemExit(refuse(journal, error)) from None
     except OSError as error:
-        journal.fatal(describe(error))
+        journal.write(events.unusable(describe(error)))
         raise SystemExit(os.EX_OSERR) from None
     except Exception as error:  # noqa: BLE001 -- a bug: it belongs into the journal, and ends the process
         journal.bug(error)
@@ -70,6 +72,8 @@ class ForkingRole:
         max_idle = self.conf.seconds("max_idle")
         pause = min(notify.watchdog_interval() or max_idle, max(max_idle / 4, 0.1))
         sockets = [listener.socket for listener in self._listeners]
+        gc.collect()
+        gc.freeze()  # what is there now stays: collections in the children need not look at it
         notify.ready()
         while True:
             wanted = sockets if len(self._children) < limit else []
@@ -139,7 +143,7 @@ class ForkingRole:
                 raise
         except (ConfigError, OSError) as error:
             reason = describe(error)
-            self.journal.error(f"{reason}: the configuration that was running stays")
+            self.journal.write(events.configuration_kept(reason))
             notify.ready(f"Reload failed: {reason}")
         else:
             self._tell_children(signal.SIGTERM)

@@ -95,7 +95,7 @@ def _read_submission(_spool: Spool, queue: str, queue_id: str, descriptor: int) 
 
 
 def _read_message(spool: Spool, queue: str, queue_id: str, descriptor: int) -> Iterator[Message]:
-    envelope = read_envelope(descriptor, _PART_RECIPIENTS)
+    envelope = read_envelope(descriptor, _PART_RECIPIENTS, origin=False)
     arrival, size, sender = envelope.arrival_usec // 1_000_000, envelope.size, envelope.sender
     forced_expire = bool(os.fstat(descriptor).st_mode & stat.S_IXGRP)
     reasons = _read_reasons(spool, queue_id)

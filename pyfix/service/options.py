@@ -6,6 +6,7 @@ import sys
 
 from pyfix.conf.config import Config, ConfigError
 from pyfix.conf.version import VERSION
+from pyfix.service import events
 from pyfix.system import notify
 from pyfix.system.activation import Listener, take_listeners
 from pyfix.system.configuration import load_config
@@ -58,7 +59,7 @@ class Options:
 
 def refuse(journal: Journal, error: ConfigError) -> int:
     """Says why the role does not start, in the journal and to systemd; the exit status."""
-    journal.fatal(str(error))
+    journal.write(events.configuration_refused(str(error)))
     notify.status(f"Not started: {error}")
     return EX_CONFIG
 

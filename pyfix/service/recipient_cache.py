@@ -22,8 +22,12 @@ class RecipientCache:
     async def ask(self, sender: str, recipient: str, now: float) -> Resolved:
         """Asks for a recipient. Raises Unavailable, and what the service answers with."""
         reply: ResolveReply = await self._client.call("Resolve", Resolve(sender, (recipient,)))
+        resolved = reply.resolved[0]
+        self.keep(sender, recipient, resolved, now)
+        return resolved
+
+    def keep(self, sender: str, recipient: str, resolved: Resolved, now: float) -> None:
+        """Keeps what the service has answered."""
         if len(self._answers) >= _LIMIT:
             self._answers.clear()
-        resolved = reply.resolved[0]
         self._answers[sender, recipient] = (now, resolved)
-        return resolved

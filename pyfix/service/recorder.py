@@ -36,13 +36,13 @@ class Recorder:
         try:
             await self._append(file.queue_id, "bounce", bounced)
         except Unavailable as error:
-            troubles.append(f"{file.queue_id}: bounce service failure: {error}")
+            troubles.append(f"bounce service failure: {error}")
             outcomes = [(r, _deferral(o)) if o.status == "bounced" else (r, o) for r, o in outcomes]
         deferred = [pair for pair in outcomes if pair[1].status == "deferred"]
         try:
             await self._append(file.queue_id, "defer", deferred)
         except Unavailable as error:
-            troubles.append(f"{file.queue_id}: defer service failure: {error}")
+            troubles.append(f"defer service failure: {error}")
         return outcomes, troubles
 
     def mark(self, file: ActiveFile, outcomes: Sequence[Pair]) -> None:
@@ -72,7 +72,7 @@ class Recorder:
         except FileNotFoundError:
             return ""
         except Unavailable as error:
-            return f"{file.queue_id}: bounce service failure: {error}"
+            return f"bounce service failure: {error}"
         return ""
 
     async def _append(self, queue_id: str, log: Literal["bounce", "defer"], outcomes: Sequence[Pair]) -> None:
@@ -86,7 +86,17 @@ def lines(file: ActiveFile, outcomes: Iterable[Pair], now_usec: int) -> Iterator
     before = (file.active_usec - file.envelope.arrival_usec) / 1_000_000
     delays = (before, (now_usec - file.active_usec) / 1_000_000, 0.0, 0.0)
     for r, o in outcomes:
-        yield events.delivery(file.queue_id, r.address, r.original, o.relay, delays, o.dsn, o.status, o.reason)
+        yield events.delivery(
+            file.queue_id,
+            file.envelope.sender,
+            r.address,
+            r.original,
+            o.relay,
+            delays,
+            o.dsn,
+            o.status,
+            o.reason,
+        )
 
 
 def _deferral(outcome: Outcome) -> Outcome:

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from pyfix.conf.config import Config, ConfigError
 from pyfix.conf.version import VERSION
+from pyfix.service import events
 from pyfix.service.calling import socket_path
 from pyfix.service.client import Client
 from pyfix.service.crowd import Crowd
@@ -121,7 +122,7 @@ class Role:
     def fail(self, error: OSError) -> None:
         """Reports trouble of this machine that the role cannot work with, and ends the process."""
         if not self._status:  # the same trouble may meet what is still being finished
-            self.journal.fatal(describe(error))
+            self.journal.write(events.unusable(describe(error)))
             self._status = os.EX_OSERR
         self._stop.set()
 
@@ -140,7 +141,7 @@ class Role:
         except ConfigError as error:
             return refuse(self.journal, error)
         except OSError as error:
-            self.journal.fatal(describe(error))
+            self.journal.write(events.unusable(describe(error)))
             return os.EX_OSERR
         except Exception as error:  # noqa: BLE001 -- a bug: it belongs into the journal, and ends the process
             self.journal.bug(error)
@@ -208,7 +209,7 @@ class Role:
             self.conf = conf
         except (ConfigError, OSError) as error:
             reason = describe(error)
-            self.journal.error(f"{reason}: the configuration that was running stays")
+            self.journal.write(events.configuration_kept(reason))
             notify.ready(f"Reload failed: {reason}")
         else:
             notify.ready()

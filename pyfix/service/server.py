@@ -6,7 +6,6 @@ is not read from, and a stream waits for it.
 """
 
 import asyncio
-import inspect
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from pyfix.service.dispatch import (
     Implementation,
     Request,
     close_fds,
+    decode_request,
     encode_error,
     encode_reply,
 )
@@ -106,30 +106,31 @@ class _Session:
         self._serve(frame)
 
     def _serve(self, frame: Frame) -> None:
-        call: Call[Any] | None = None
         server = self._server
         server.served += 1
+        fds = list(frame.fds)
+        oneway = False
         try:
-            entry, call, request = server.implementation.begin(frame, self.connection)
+            request = decode_request(frame.data)
+            oneway = request.oneway
+            entry, call = server.implementation.begin(request, fds, self.connection)
             result = entry.handler(call)
-            if inspect.isawaitable(result) or hasattr(result, "__aiter__"):
+            if result is not None and not isinstance(result, msgspec.Struct):
                 self._busy = True
                 server.active += 1
                 self.task = self._loop.create_task(self._finish(call, entry, result, request))
                 return
-            if not request.oneway:
+            if not oneway:
                 self.channel.send(encode_reply(result))
         except ServiceError as error:
-            self.channel.send(encode_error(error))
+            if not oneway:
+                self.channel.send(encode_error(error))
         except msgspec.DecodeError:
             self.end()
         except Exception as error:  # noqa: BLE001 -- a bug must not pass for an answer; its owner decides
             server.on_bug(error)
             self.end()
-        if call is not None:
-            call.close_fds()
-        else:
-            close_fds(frame.fds)
+        close_fds(fds)
 
     async def _finish(self, call: Call[Any], entry: Entry, result: Any, request: Request) -> None:
         try:
@@ -147,12 +148,13 @@ class _Session:
             if not request.oneway:
                 self.channel.send(reply)
         except ServiceError as error:
-            self.channel.send(encode_error(error))
+            if not request.oneway:
+                self.channel.send(encode_error(error))
         except Exception as error:  # noqa: BLE001 -- as above
             self._server.on_bug(error)
             self.end()
         finally:
-            call.close_fds()
+            close_fds(call.fds)
             self._busy = False
             self._server.active -= 1
             self.task = None

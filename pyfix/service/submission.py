@@ -1,6 +1,7 @@
 """A message on its way to cleanup while it still arrives: the caller's half of io.pyfix.Cleanup, for event loops.
 
-Open goes out at once, with the pipe's reading end; content follows through the pipe. What cleanup has to say of it is
+Content goes into a pipe. cleanup gets the pipe's reading end when the message is whole, or when the pipe is full: so
+most messages reach it in one piece, and one that is broken off seldom troubles it. What cleanup has to say of it is
 learned at the end. Postdrop speaks the same protocol.
 """
 
@@ -29,17 +30,18 @@ class Submission:
     Raises OSError when there is no pipe to be had. ``on_room`` is called when the pipe has taken all that was held.
     """
 
-    __slots__ = ("_client", "_reading", "_request", "_task", "_whole", "content")
+    __slots__ = ("_client", "_loop", "_reading", "_request", "_task", "_whole", "content")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, client: Client, request: Struct, on_room: Callable[[], None]
     ) -> None:
         self._reading, writing = open_pipe()
-        self.content = PipeWriter(loop, writing, on_room)
+        self.content = PipeWriter(loop, writing, on_room, self._start)
+        self._loop = loop
         self._client = client
         self._request = request
         self._whole: asyncio.Future[None] = loop.create_future()
-        self._task = loop.create_task(self._submit())
+        self._task: asyncio.Task[Any] | None = None
 
     def commit(self, on_done: Callable[["asyncio.Task[Any]"], None]) -> None:
         """The content is whole: asks for the message to be kept.
@@ -48,26 +50,31 @@ class Submission:
         """
         self.content.finish()
         self._whole.set_result(None)
-        self._task.add_done_callback(on_done)
+        self._start().add_done_callback(on_done)
 
     def abort(self) -> None:
         """Nothing of the message is to stay."""
         self.content.close()
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()
         # A task that is cancelled before it began runs nothing, no finally clause either.
         self._close_reading()
+
+    def _start(self) -> asyncio.Task[Any]:
+        """Lets the service read from now on."""
+        if self._task is None:
+            self._task = self._loop.create_task(self._submit())
+        return self._task
 
     async def _submit(self) -> Any:
         try:
             session = await self._client.session()
-            opened = session.send("Open", self._request, (self._reading,))
+            session.oneway("Open", self._request, (self._reading,))
         finally:
             self._close_reading()
         try:
             await self._whole
-            committed = session.send("Commit", Nothing())
-            await opened
-            reply = await committed
+            reply = await session.send("Commit", Nothing())
         except BaseException:
             session.close()
             raise

@@ -155,7 +155,7 @@ class ActiveQueue:
     def _read(
         queue_id: str, descriptor: int, now_usec: int, recipient_limit: int
     ) -> tuple[ActiveFile, tuple[QueuedRecipient, ...]]:
-        envelope = read_envelope(descriptor, recipient_limit)
+        envelope = read_envelope(descriptor, recipient_limit, origin=False)
         status = os.fstat(descriptor)
         recipients = envelope.recipients
         file = ActiveFile(queue_id, descriptor, replace(envelope, recipients=()), now_usec)

@@ -20,6 +20,7 @@ here, are read as U+FFFD: such an address bounces, it does not stop the queue.
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar
 
 from msgspec import Struct
 
@@ -36,6 +37,10 @@ _RET_FLAGS = {"FULL": 1, "HDRS": 2}
 _RET_NAMES = {b"1": "FULL", b"2": "HDRS"}
 ENVELOPE_TYPES = frozenset(bytes([kind]) for kind in b"CTcFILSDRO/WVA>KreP")
 _ATTRIBUTE_LIMIT = 100
+# What attributes tell of the envelope itself; the others tell where the message came from.
+_OWN_ATTRIBUTES = frozenset(
+    {b"create_time", b"dsn_orig_rcpt", b"encoding", b"envelope_id", b"notify_flags", b"ret_flags"}
+)
 _FORBIDDEN = re.compile(r"[\0\r\n]")
 
 
@@ -120,7 +125,7 @@ class Envelope(Struct, frozen=True):
 
 
 def _text(value: str) -> bytes:
-    if _FORBIDDEN.search(value):
+    if not value.isprintable() and _FORBIDDEN.search(value):
         raise ValueError(f"NUL, CR or LF in a record: {value[:80]!r}")
     return value.encode("utf-8")
 
@@ -284,8 +289,16 @@ def _size_record(fields: tuple[int, ...]) -> bytes:
 class EnvelopeReader:
     """Collects an envelope from records; the parts that queue files and maildrop files share."""
 
-    def __init__(self, reader: RecordReader, recipient_limit: int, types: frozenset[bytes] = ENVELOPE_TYPES) -> None:
+    def __init__(
+        self,
+        reader: RecordReader,
+        recipient_limit: int,
+        types: frozenset[bytes] = ENVELOPE_TYPES,
+        *,
+        origin: bool = True,
+    ) -> None:
         self._reader = reader
+        self._origin = origin
         self._limit = max(recipient_limit, 1)
         self._types = types
         self._next = 0
@@ -300,16 +313,6 @@ class EnvelopeReader:
         self.attributes: dict[str, str] = {}
         self.arrival_usec = -1
         self.warn = (0, 0)
-        self._takers: dict[bytes, Callable[[Record], None]] = {
-            record.RECIPIENT: self._take_recipient,
-            record.ORIGINAL: self._take_original,
-            record.ATTRIBUTE: self._take_attribute,
-            record.DONE: self._forget,
-            record.CANCELED: self._forget,
-            record.SIZE: self._take_size,
-            record.TIME: self._take_time,
-            record.WARN: self._take_warning,
-        }
 
     def read_segment(self, *ends: bytes) -> Record:
         """Read up to a record of one of the types ``ends``, which is returned."""
@@ -317,21 +320,19 @@ class EnvelopeReader:
             item = self._reader.read()
             if item is None:
                 raise CorruptFile(self._reader.offset, f"the file ends without the record {ends[-1].decode()}")
-            if item.type in ends:
+            kind = item.type
+            if kind in ends:
                 self._forget()
                 return item
-            if item.type not in self._types:
-                raise CorruptFile(item.offset, f"unexpected record type {item.type!r} in the envelope")
-            self._take(item)
-
-    def _take(self, item: Record) -> None:
-        if item.type == record.FROM and record.FROM in self.texts:
-            raise CorruptFile(item.offset, "multiple sender records")
-        take = self._takers.get(item.type)
-        if take is not None:
-            take(item)
-        else:
-            self.texts[item.type] = item.data.decode("utf-8", "replace")
+            if kind not in self._types:
+                raise CorruptFile(item.offset, f"unexpected record type {kind!r} in the envelope")
+            take = self._takers.get(kind)
+            if take is not None:
+                take(self, item)
+            elif kind == record.FROM and record.FROM in self.texts:
+                raise CorruptFile(item.offset, "multiple sender records")
+            else:
+                self.texts[kind] = item.data.decode("utf-8", "replace")
 
     def _forget(self, _: Record | None = None) -> None:
         self._original, self._orcpt, self._notify = None, "", 0
@@ -354,11 +355,13 @@ class EnvelopeReader:
             self.rest = self._next
 
     def _take_attribute(self, item: Record) -> None:
-        name, equals, value = item.data.decode("utf-8", "replace").partition("=")
-        if b" " in item.data or b"\t" in item.data:
-            name, value = name.strip(" \t"), value.strip(" \t")
-        if not equals or not name:
+        key, equals, data = item.data.partition(b"=")
+        key = key.strip(b" \t")
+        if not key or not equals:
             raise CorruptFile(item.offset, f"malformed attribute: {item.data[:80]!r}")
+        if not self._origin and key not in _OWN_ATTRIBUTES:
+            return
+        name, value = key.decode("utf-8", "replace"), data.strip(b" \t").decode("utf-8", "replace")
         if name == "dsn_orig_rcpt":
             self._orcpt = value
         elif name == "notify_flags":
@@ -395,17 +398,30 @@ class EnvelopeReader:
     def take_dsn(self) -> tuple[str, str]:
         """ENVID, decoded, and RET, removed from the attributes."""
         ret = _RET_NAMES.get(self.attributes.pop("ret_flags", "").encode(), "")
-        return from_xtext(self.attributes.pop("envelope_id", "")), ret
+        envid = self.attributes.pop("envelope_id", "")
+        return from_xtext(envid) if envid else "", ret
+
+    _takers: ClassVar[dict[bytes, Callable[["EnvelopeReader", Record], None]]] = {
+        record.RECIPIENT: _take_recipient,
+        record.ORIGINAL: _take_original,
+        record.ATTRIBUTE: _take_attribute,
+        record.DONE: _forget,
+        record.CANCELED: _forget,
+        record.SIZE: _take_size,
+        record.TIME: _take_time,
+        record.WARN: _take_warning,
+    }
 
 
-def read_envelope(descriptor: int, recipient_limit: int = 20_000) -> Envelope:
+def read_envelope(descriptor: int, recipient_limit: int = 20_000, *, origin: bool = True) -> Envelope:
     """The envelope of a whole queue file. Raises CorruptFile for a file that is not one, and OSError.
 
-    Holds at most ``recipient_limit`` recipients; ``rest`` tells where ``read_recipients`` goes on. The content is not
+    Holds at most ``recipient_limit`` recipients; ``rest`` tells where ``read_recipients`` goes on. Without ``origin``
+    the attributes that tell where the message came from are passed over. The content is not
     read: that it is whole is known from the record X at its end and the record E at the file's end.
     """
     reader = RecordReader(descriptor)
-    state = EnvelopeReader(reader, recipient_limit)
+    state = EnvelopeReader(reader, recipient_limit, origin=origin)
     state.read_segment(record.MESSAGE)
     if not state.fields:
         raise CorruptFile(0, "no size record")

@@ -56,9 +56,13 @@ def _length(size: int) -> bytes:
     return bytes(digits)
 
 
+_SHORT_LENGTHS = [bytes([size]) for size in range(128)]
+
+
 def encode(kind: bytes, data: bytes) -> bytes:
     """A record."""
-    return kind + _length(len(data)) + data
+    size = len(data)
+    return kind + (_SHORT_LENGTHS[size] if size < 128 else _length(size)) + data
 
 
 # The heads of all N records of one line, by length: content is encoded without a function call per line.
@@ -258,7 +262,8 @@ class RecordReader:
         buffer, position = self._buffer, self._position
         first, size_of_buffer = position, len(buffer)
         last = size_of_buffer - 3
-        append = parts.append
+        lines: list[bytes] = []
+        append = lines.append
         while position <= last and buffer[position] == _N:
             size = buffer[position + 1]
             start = position + 2
@@ -272,8 +277,9 @@ class RecordReader:
             if end > size_of_buffer:
                 break
             append(buffer[start:end])
-            append(b"\n")
             position = end
+        append(b"")
+        parts.append(b"\n".join(lines))
         self._position = position
         return position - first
 

@@ -27,4 +27,18 @@ def syslog_time(seconds: float) -> str:
     return f"{_MONTHS[t.tm_mon - 1]} {t.tm_mday:2d} {t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d}"
 
 
+def syslog_seconds(stamp: str, now: float) -> float:
+    """The moment of a traditional time stamp, which tells no year: the last such moment before ``now``.
+
+    Raises ValueError. A day of grace is for clocks that differ.
+    """
+    month, day, clock = _MONTHS.index(stamp[:3]) + 1, int(stamp[4:6]), stamp[7:].split(":")
+    hour, minute, second = map(int, clock)
+    year = time.localtime(now).tm_year
+    moment = time.mktime((year, month, day, hour, minute, second, 0, 0, -1))
+    if moment > now + 86400:
+        moment = time.mktime((year - 1, month, day, hour, minute, second, 0, 0, -1))
+    return moment
+
+
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

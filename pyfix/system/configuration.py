@@ -53,6 +53,9 @@ def read_main_cf(path: str) -> bytes:
             return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         return b""
+    except PermissionError:
+        hint = f'roles run as users of their own, who must be able to read it: "chmod 644 {path}"'
+        raise ConfigError("permission denied", file=path, hint=hint) from None
     except OSError as error:
         raise ConfigError(error.strerror or "cannot be read", file=path) from None
 

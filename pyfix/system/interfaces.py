@@ -32,11 +32,11 @@ def addresses_of(host: str) -> tuple[str, ...]:
 
 
 def _table(name: str) -> list[list[str]]:
-    """The words of each line of one of the kernel's files; none where the protocol is not there."""
+    """The words of each line of one of the kernel's files; none where the protocol is not there, or /proc hidden."""
     try:
         with open(_NET + name, encoding="ascii") as file:
             return [line.split() for line in file]
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return []
 
 

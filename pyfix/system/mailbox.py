@@ -25,12 +25,14 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import NamedTuple, Self
+from functools import partial
+from typing import NamedTuple, Self, TypeVar
 
 from pyfix.system import durable
 from pyfix.system.clock import now_usec
 
 _ATTEMPTS_PER_NAME = 5
+_T = TypeVar("_T")
 
 
 class MailboxError(Exception):
@@ -49,132 +51,80 @@ def _trouble(action: str, error: OSError) -> MailboxError:
 # Maildir ------------------------------------------------------------------------------------------------------------
 
 
-def deliver_to_maildir(path: str, host: str, chunks: Iterable[bytes], size_limit: int) -> str:
+def deliver_to_maildir(path: str, host: str, chunks: Iterable[bytes], size_limit: int) -> None:
     """Delivers into the Maildir at ``path``, made if there is none. Raises MailboxError.
 
-    ``size_limit`` is in bytes, 0 for none. Returns a warning, empty if all is well.
+    ``size_limit`` is in bytes, 0 for none.
     """
-    maildir = _open_directory(path, None, path)
+    place = _Maildir(path, host.replace("/", "\\057").replace(":", "\\072"))
+    name, descriptor = place.call_with_new_name("tmp", f"P{os.getpid()}", _create_message)
     try:
-        tmp = _open_directory("tmp", maildir, path)
         try:
-            _open_and_close("new", maildir, path)
-            _open_and_close("cur", maildir, path)
-            return _deliver(_Places(path, maildir, tmp), _host_part(host), chunks, size_limit)
+            durable.append_chunks(descriptor, chunks, size_limit)
+            status = os.fstat(descriptor)
+        except durable.WriteError as error:
+            raise _trouble("error writing message", error) from None
         finally:
-            os.close(tmp)
+            os.close(descriptor)
+        place.publish(name, status)
     finally:
-        os.close(maildir)
+        with suppress(OSError):  # what is left over there, readers of Maildirs remove, as maildir(5) says
+            os.unlink(name)
 
 
-class _Places(NamedTuple):
+def _create_message(name: str) -> int:
+    return os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+class _Maildir(NamedTuple):
     path: str
-    maildir: int
-    tmp: int
+    # as it stands in file names
+    host: str
 
-    def shown(self, name: str) -> str:
-        return f"{self.path}/{name}"
+    def call_with_new_name(self, folder: str, identifier: str, function: Callable[[str], _T]) -> tuple[str, _T]:
+        """A name in a folder that was not taken, and what ``function`` has made of it. Makes missing directories."""
+        attempts = 0
+        while True:
+            now = now_usec()
+            name = f"{self.path}/{folder}/{now // 1_000_000}.{identifier}M{now % 1_000_000:06d}.{self.host}"
+            try:
+                return name, function(name)
+            except OSError as error:
+                attempts += 1
+                if attempts == _ATTEMPTS_PER_NAME or not isinstance(error, FileExistsError | FileNotFoundError):
+                    raise _trouble(f"create maildir file {name}", error) from None
+                if isinstance(error, FileNotFoundError):
+                    _make_maildir(self.path)
 
-
-def _deliver(places: _Places, host: str, chunks: Iterable[bytes], size_limit: int) -> str:
-    file = _create_in_tmp(places, host)
-    try:
-        for chunk in chunks:
-            if size_limit and file.size + len(chunk) > size_limit:
-                raise MailboxError(errno.EFBIG, f"error writing message: {os.strerror(errno.EFBIG)}")
-            file.write(chunk)
-        status = os.fstat(file.fileno())
-        file.commit(0o600)
-    except durable.WriteError as error:
-        raise _trouble("error writing message", error) from None
-    finally:
-        # After commit this does nothing: the file has a name of its own then, which the next step removes.
-        file.abort()
-    try:
-        _publish(places, file.name, status, host)
-    finally:
-        warning = _unlink(places, file.name)
-    return warning
-
-
-def _create_in_tmp(places: _Places, host: str) -> durable.DurableFile:
-    for _ in range(_ATTEMPTS_PER_NAME):
-        now = now_usec()
-        name = f"{now // 1_000_000}.M{now % 1_000_000}P{os.getpid()}.{host}"
-        action = "create maildir file " + places.shown("tmp/" + name)
+    def publish(self, tmp_name: str, status: os.stat_result) -> None:
+        """Links the file into new/, under a name that device and inode number make unique, and makes it durable."""
+        identifier = f"V{status.st_dev:x}I{status.st_ino:x}"
+        name, _ = self.call_with_new_name("new", identifier, partial(durable.link, tmp_name))
         try:
-            return durable.DurableFile(name, places.tmp)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise _trouble(action, error) from None
-    raise MailboxError(errno.EAGAIN, f"{action}: {os.strerror(errno.EEXIST)}")
-
-
-def _publish(places: _Places, tmp_name: str, status: os.stat_result, host: str) -> None:
-    """Links the file into new/, under a name that device and inode number make unique, and makes that name durable."""
-    for _ in range(_ATTEMPTS_PER_NAME):
-        now = now_usec()
-        identifier = f"V{status.st_dev:x}I{status.st_ino:x}M{now % 1_000_000:06d}"
-        name = f"new/{now // 1_000_000}.{identifier}.{host}"
-        try:
-            durable.link(tmp_name, name, places.tmp, places.maildir)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise _trouble(f"create maildir file {places.shown(name)}", error) from None
-        try:
-            durable.sync_directory("new", places.maildir)
+            durable.sync_directory(f"{self.path}/new")
         except durable.WriteError as error:
             with suppress(OSError):  # the error above is the one to tell; a message that stays is a duplicate at worst
-                os.unlink(name, dir_fd=places.maildir)
-            raise _trouble(f"sync {places.path}/new", error) from None
-        return
-    raise MailboxError(errno.EAGAIN, f"create maildir file {places.shown(name)}: {os.strerror(errno.EEXIST)}")
+                os.unlink(name)
+            raise _trouble(f"sync {self.path}/new", error) from None
 
 
-def _unlink(places: _Places, name: str) -> str:
-    try:
-        os.unlink(name, dir_fd=places.tmp)
-    except OSError as error:
-        return "remove " + places.shown(f"tmp/{name}") + f": {error.strerror}"
-    return ""
-
-
-def _host_part(host: str) -> str:
-    return host.replace("/", "\\057").replace(":", "\\072")
-
-
-def _open_and_close(name: str, parent: int, path: str) -> None:
-    os.close(_open_directory(name, parent, path))
-
-
-def _open_directory(name: str, parent: int | None, path: str) -> int:
-    """A descriptor of the directory, which is made (mode 0700) with its parents if there is none."""
-    shown = path if parent is None else f"{path}/{name}"
-    try:
+def _make_maildir(path: str) -> None:
+    """Makes what is missing of a Maildir's directories (mode 0700) and of those above it."""
+    for name in ("tmp", "new", "cur"):
+        directory = f"{path}/{name}"
         try:
-            return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
-        except FileNotFoundError:
-            _make_directory(name, parent)
-            return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
-    except OSError as error:
-        raise _trouble(f"create maildir directory {shown}", error) from None
+            _make_directory(directory)
+        except OSError as error:
+            raise _trouble(f"create maildir directory {directory}", error) from None
 
 
-def _make_directory(name: str, parent: int | None) -> None:
-    above = os.path.dirname(name.rstrip("/"))
-    try:
-        os.mkdir(name, 0o700, dir_fd=parent)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        if parent is not None or not above.strip("/"):
-            raise
-        _make_directory(above, None)
-        with suppress(FileExistsError):
-            os.mkdir(name, 0o700)
-    durable.sync_directory(above or ".", parent)
+def _make_directory(path: str) -> None:
+    above = os.path.dirname(path)
+    if above and not os.path.isdir(above):
+        _make_directory(above)
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+        durable.sync_directory(above or ".")
 
 
 # mbox ---------------------------------------------------------------------------------------------------------------

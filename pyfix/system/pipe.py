@@ -11,20 +11,42 @@ import asyncio
 import os
 import stat
 from collections.abc import Callable, Iterable
+from functools import cache
 
 _CHUNK = 65536
+# Chunks that are read at a time: others want to be served as well.
+_TURN = 4
 
 
 class NotAPipe(ValueError):
     """A descriptor that is something else."""
 
 
+class _Basin:
+    """A pipe of this process's own, empty between calls, through which everything comes in."""
+
+    def __init__(self) -> None:
+        self._out, self._in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def read(self, fd: int) -> bytes:
+        """What is in the pipe ``fd``, a chunk of it; nothing at its end. Raises BlockingIOError and OSError."""
+        moved = os.splice(fd, self._in, _CHUNK, flags=os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE)
+        return os.read(self._out, moved) if moved else b""
+
+
+@cache
+def _basin() -> _Basin:
+    return _Basin()
+
+
 class PipeReader:
     """Reads a pipe to its end.
 
-    ``on_data`` gets what arrives, ``on_end`` is called once, at the end, with the error that was the end or None. The
-    descriptor is the reader's from now on, unless NotAPipe is raised.
+    ``on_data`` gets what arrives, ``on_end`` is called once, at the end, with the error that was the end or None.
+    Nothing is called before start(). The descriptor is the reader's from now on, unless NotAPipe is raised.
     """
+
+    __slots__ = ("_fd", "_loop", "_on_data", "_on_end", "_read", "_waiting")
 
     def __init__(
         self,
@@ -35,26 +57,35 @@ class PipeReader:
     ) -> None:
         if not stat.S_ISFIFO(os.fstat(fd).st_mode):
             raise NotAPipe("not a pipe")
+        self._read = _basin().read
         self._loop = loop
         self._fd = fd
         self._on_data = on_data
         self._on_end = on_end
-        self._own_out, self._own_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        loop.add_reader(fd, self._readable)
+        self._waiting = False
+
+    def start(self) -> None:
+        """Reads what is there, at once, and the rest as it comes."""
+        self._readable()
+        if self._fd >= 0:
+            self._waiting = True
+            self._loop.add_reader(self._fd, self._readable)
 
     def _readable(self) -> None:
-        try:
-            moved = os.splice(self._fd, self._own_in, _CHUNK, flags=os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE)
-            data = os.read(self._own_out, moved) if moved else b""
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            self._end(error)
-            return
-        if data:
+        for _ in range(_TURN):
+            try:
+                data = self._read(self._fd)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._end(error)
+                return
+            if not data:
+                self._end(None)
+                return
             self._on_data(data)
-        else:
-            self._end(None)
+            if self._fd < 0:
+                return
 
     def _end(self, error: OSError | None) -> None:
         self.close()
@@ -63,9 +94,9 @@ class PipeReader:
     def close(self) -> None:
         """Reads no more; ``on_end`` is not called."""
         if self._fd >= 0:
-            self._loop.remove_reader(self._fd)
-            for fd in (self._fd, self._own_out, self._own_in):
-                os.close(fd)
+            if self._waiting:
+                self._loop.remove_reader(self._fd)
+            os.close(self._fd)
             self._fd = -1
 
 

@@ -8,17 +8,24 @@ from collections.abc import Callable
 class PipeWriter:
     """Writes to a pipe, and keeps what it does not take yet.
 
-    ``fd`` does not block; it is the writer's from now on. Whoever writes should stop while ``held`` is not zero, until
-    ``on_room`` is called. When nobody reads any more what is written is dropped: the reader has its reasons, and tells
-    them otherwise.
+    ``fd`` does not block; it is the writer's from now on. ``on_full`` is called when the pipe takes no more; nobody
+    needs to read before. Whoever writes should stop while ``held`` is not zero, until ``on_room`` is called. When
+    nobody reads any more what is written is dropped: the reader has its reasons, and tells them otherwise.
     """
 
-    __slots__ = ("_ending", "_fd", "_held", "_loop", "_on_room", "_waiting")
+    __slots__ = ("_ending", "_fd", "_held", "_loop", "_on_full", "_on_room", "_waiting")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, on_room: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fd: int,
+        on_room: Callable[[], None],
+        on_full: Callable[[], object],
+    ) -> None:
         self._loop = loop
         self._fd = fd
         self._on_room = on_room
+        self._on_full = on_full
         self._held: list[bytes] = []
         self._waiting = False
         self._ending = False
@@ -61,6 +68,7 @@ class PipeWriter:
                     self._held.pop(0)
         except BlockingIOError:
             self._wait(wanted=True)
+            self._on_full()
             return
         except BrokenPipeError:
             self.close()

@@ -86,6 +86,8 @@ class Service:
         self._stop_wanted = False
         self._reload_wanted = False
         self._kill_at = NEVER
+        # since something else than Restart= started it
+        self._restarts_in_a_row = 0
         # the last exit status rules a restart out
         self.held = False
 
@@ -108,6 +110,8 @@ class Service:
         """Starts it, or lets it wait when it was started too often."""
         if not self.down:
             return
+        if self.state != "waiting":
+            self._restarts_in_a_row = 0
         if (allowed := self._allowed_at(now)) > now:
             self._enter("failed", "start-limit")
             self.deadline = allowed
@@ -229,6 +233,7 @@ class Service:
             case "waiting":
                 self.deadline = NEVER
                 self.restarts += 1
+                self._restarts_in_a_row += 1
                 self.start(now)
                 return
             case "failed":
@@ -255,7 +260,7 @@ class Service:
             self.deadline = now + _THROTTLE_TIME
         elif result in _RESTARTS[self.unit.restart]:
             self._enter("waiting", result)
-            self.deadline = now + self.unit.restart_sec
+            self.deadline = now + self.unit.pause(self._restarts_in_a_row)
         elif result != "success":
             self._enter("failed", result)
         else:

@@ -25,6 +25,7 @@ DESCRIPTORS_IN_MESSAGE = 8
 
 _READ_SIZE = 32 * 1024
 _ANCILLARY_SIZE = socket.CMSG_SPACE(DESCRIPTORS_IN_MESSAGE * 4)
+_TRUNCATED = int(socket.MSG_CTRUNC)  # a plain number: enum's operators cost more than the rest of a receive()
 _PATH_LIMIT = 107
 _BACKLOG_PAUSE = 0.02
 # What a peer can see of a full backlog or a service that is being restarted: worth a moment's patience.
@@ -135,7 +136,7 @@ def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS
         for (fd,) in struct.iter_unpack("i", payload[: len(payload) // 4 * 4])
     ]
-    if flags & socket.MSG_CTRUNC:
+    if flags & _TRUNCATED:
         close_all(fds)
         raise OSError(errno.EMFILE, "descriptors were lost")
     return data, fds

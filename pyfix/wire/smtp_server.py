@@ -68,6 +68,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
+_LISTENING: Final = (State.COMMAND, State.CONTENT)
 _BREAKS_RULES: Final = Reply(221, "2.7.0", "Error: I can break rules, too. Goodbye.")
 _NOT_SYNCHRONIZED: Final = Reply(554, "5.5.0", "Error: SMTP protocol synchronization")
 _BAD_SYNTAX: Final = Reply(500, "5.5.2", "Error: bad syntax")
@@ -175,17 +176,18 @@ class SmtpServer(Dialogue):
         while True:
             if self._queue:
                 return self._queue.pop(0)
-            if self.state not in (State.COMMAND, State.CONTENT) or len(self._output) > self.settings.output_limit:
+            state = self.state
+            if state not in _LISTENING or len(self._output) > self.settings.output_limit:
                 return PAUSED
             if self._input_ended:
                 self._close("lost connection")
-            elif self.state is State.CONTENT:
-                if not self.buffered:
-                    return NEED_DATA
+            elif self._offset == len(self._buffer):
+                return NEED_DATA
+            elif state is State.CONTENT:
                 self._take_content()
             elif (line := self._next_line()) is None:
                 return NEED_DATA
-            elif self.state is State.COMMAND:
+            elif self.state is state:
                 self._obey(line)
 
     def reply(self, reply: Reply) -> None:
@@ -249,9 +251,9 @@ class SmtpServer(Dialogue):
         """A command line without its end, cut to the limit; None if it is not complete."""
         limit = self.settings.line_length_limit
         start, end = self._offset, self._buffer.find(b"\n", self._offset)
-        if end < 0 and self.buffered <= 2 * limit:
+        length = (end if end >= 0 else len(self._buffer)) - start
+        if end < 0 and length <= 2 * limit:
             return None
-        length = end - start if end >= 0 else self.buffered
         line = self._buffer[start : start + min(length, limit)]
         # Where a line has no end within twice the limit, what follows is not worth reading.
         self._input_ended = length > 2 * limit

@@ -3,10 +3,10 @@
 Line ends are made LF, leading ``From `` lines (as mbox files have them) are dropped, and a line that is a single dot
 ends the message where the caller has not said otherwise (-i).
 
+There are no regular expressions here: importing re takes sendmail as long as starting Python.
+
 Source: Postfix's sendmail(1), sendmail_fix_line_endings.
 """
-
-import re
 
 LINE_LIMIT = 2048
 """A first line longer than this is neither a From line nor tells how lines end (Postfix's line_length_limit)."""
@@ -14,10 +14,8 @@ LINE_LIMIT = 2048
 HEADER_LIMIT = 1024 * 1024
 """Bytes of header that are searched for recipients."""
 
-# A run of CR is looked at once, from its beginning.
-_LINE_END = re.compile(rb"(?<!\r)\r+\n")
-_FROM_LINE = re.compile(rb">*From ")
-_FIELD = re.compile(rb"([!-9;-~]++)[ \t]*+:([^\n]*+\n(?:[ \t][^\n]*+\n)*)")
+# RFC 5322 2.2: printable characters without the colon, which ends the name.
+_FIELD_NAME = bytes(range(ord("!"), ord("~") + 1))
 _RECIPIENT_FIELDS = frozenset((b"to", b"cc", b"bcc", b"resent-to", b"resent-cc", b"resent-bcc"))
 
 
@@ -71,14 +69,15 @@ class SubmissionText:
                 return text
             if self._fix is None:
                 self._fix = end > 0 and text[end - 1] == 0x0D
-            if end < 0 or _FROM_LINE.match(text) is None:
+            if end < 0 or not text[:end].lstrip(b">").startswith(b"From "):
                 self._at_start = False
                 return b"\n" + text
             text = text[end + 1 :]
 
     def _middle(self, text: bytes) -> bytes:
-        if self._fix:
-            text = _LINE_END.sub(b"\n", text)
+        if self._fix and b"\r\n" in text:
+            *lines, rest = text.split(b"\n")
+            text = b"\n".join([*(line.rstrip(b"\r") for line in lines), rest])
         if self._dot_ends:
             end = text.find(b"\n.\n")
             if end >= 0:
@@ -137,7 +136,12 @@ class RecipientFields:
         # The line's end makes a last line whole that is not.
         header, self._header = self._header[:HEADER_LIMIT] + b"\n", b""
         position = 0
-        while field := _FIELD.match(header, position):
-            if field[1].lower() in _RECIPIENT_FIELDS:
-                self.bodies.append(field[2])
-            position = field.end()
+        while (colon := header.find(b":", position)) >= 0:
+            name = header[position:colon].rstrip(b" \t")
+            if not name or name.translate(None, _FIELD_NAME):
+                return
+            position = header.index(b"\n", colon) + 1
+            while header.startswith((b" ", b"\t"), position):
+                position = header.index(b"\n", position) + 1
+            if name.lower() in _RECIPIENT_FIELDS:
+                self.bodies.append(header[colon + 1 : position])

@@ -200,14 +200,32 @@ def test_trace_reads_the_log_in_the_environment_or_the_one_named(tmp_path):
         b"Nov 22 15:57:05 mx pyfix/qmgr[12]: 4dVBkT0Qz8z1: removed\n"
     )
     expected = (
-        "Nov 22 15:57:04  pyfix/smtpd  4dVBkT0Qz8z1: client=\ufffd[127.0.0.1]\n"
-        "Nov 22 15:57:05  pyfix/qmgr   4dVBkT0Qz8z1: removed\n"
+        "Nov 22 15:57:04           pyfix/smtpd    4dVBkT0Qz8z1: client=\ufffd[127.0.0.1]\n"
+        "Nov 22 15:57:05      +1s  pyfix/qmgr     4dVBkT0Qz8z1: removed\n"
     )
     for environment, arguments in (({"PYFIX_LOG": str(log)}, ()), ({}, ("--log", log))):
         done = pyfix("trace", *arguments, "4dVBkT0Qz8z1", environment=environment)
         assert (done.returncode, done.stdout) == (0, expected)
     done = pyfix("trace", "--log", log, "4dVBkT0Qz8z2")
     assert (done.returncode, done.stderr) == (1, f"pyfix: no trace of 4dVBkT0Qz8z2 in {log}\n")
+    done = pyfix("trace", "--log", tmp_path / "none", "4dVBkT0Qz8z2")
+    assert (done.returncode, done.stderr) == (1, f"pyfix: error: No such file or directory: {tmp_path}/none\n")
+
+
+def test_trace_of_an_address_tells_of_its_messages_and_refusals(tmp_path):
+    log = tmp_path / "mail.log"
+    log.write_text(
+        "Nov 22 15:57:04 mx pyfix/smtpd[10]: NOQUEUE: reject: RCPT from x[::1]: 554 5.7.1 no; from=<a@b> to=<c@d>\n"
+        "Nov 22 15:57:04 mx pyfix/qmgr[10]: 4dVBkT0Qz8z1: from=<a@b>, size=1, nrcpt=1 (queue active)\n"
+        "Nov 22 15:57:04 mx pyfix/qmgr[10]: 4dVBkT0Qz8z2: from=<x@b>, size=1, nrcpt=1 (queue active)\n"
+        "Nov 22 15:57:05 mx pyfix/qmgr[10]: 4dVBkT0Qz8z1: removed\n"
+        "Nov 22 15:57:06 mx pyfix/smtpd[10]: NOQUEUE: reject: RCPT from x[::1]: 554 5.7.1 no; from=<a@b> to=<e@\x1bd>\n"
+    )
+    done = pyfix("trace", "--log", log, "a@b")
+    stories = [
+        [line.split()[-1] for line in story.split("\n")] for story in done.stdout.removesuffix("\n").split("\n\n")
+    ]
+    assert (done.returncode, stories) == (0, [["to=<c@d>"], ["active)", "removed"], ["to=<e@?d>"]])
 
 
 def test_a_role_of_a_checkout_is_run_by_this_python():

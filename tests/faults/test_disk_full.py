@@ -173,12 +173,13 @@ def test_the_disk_fills_up_during_data(disk):
 def test_the_disk_fills_up_while_sendmail_reads(disk):
     command = disk.system.command("sendmail", "-f", "a@example.com", RECIPIENT)
     with subprocess.Popen(command, env=disk.system.environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as done:
-        done.stdin.write(BODY.encode())
+        # more than a pipe holds: what is shorter reaches postdrop when it is whole
+        done.stdin.write(BODY.encode() + BODY.encode()[:10_000])
         done.stdin.flush()
         disk.system.wait_until(lambda: list((disk.spool / "maildrop").iterdir()), "the submission's file")
         disk.fill_space()
         with contextlib.suppress(BrokenPipeError):
-            done.stdin.write(BODY.encode()[:30000])
+            done.stdin.write(BODY.encode()[:20_000])
             done.stdin.close()
         done.stdin = None
         assert b"insufficient system storage" in done.communicate(timeout=30)[1]

@@ -1,7 +1,7 @@
 import os
 
 import pytest
-from machine import package
+from machine import dns, package
 from machine.machine import Machine, Network
 
 
@@ -26,6 +26,15 @@ def root():
 def deb(root):
     """The Debian package of these sources."""
     return package.build()
+
+
+@pytest.fixture(scope="session")
+def installed(deb):
+    """A tree in which the package is installed, with two users, alice and bob, and what else tests want."""
+    with Machine(package.tree(dns.PACKAGE, "python3-varlink")) as machine:
+        machine.run("useradd --create-home alice && useradd --create-home bob")
+        machine.install(deb)
+        yield machine.image()
 
 
 @pytest.fixture(scope="module")

@@ -31,10 +31,11 @@ class Network:
     def __init__(self, prefix="10.77.0"):
         self.prefix = prefix
         self.name = f"pyfix-net{os.getpid()}-{next(_numbers)}"
+        self.gateway = f"{prefix}.1"
         self._hosts = itertools.count(2)
         _ip("netns", "add", self.name)
         _ip("-n", self.name, "link", "add", "bridge", "type", "bridge")
-        _ip("-n", self.name, "addr", "add", f"{prefix}.1/24", "dev", "bridge")
+        _ip("-n", self.name, "addr", "add", f"{self.gateway}/24", "dev", "bridge")
         _ip("-n", self.name, "link", "set", "bridge", "up")
         _ip("-n", self.name, "link", "set", "lo", "up")
 
@@ -47,7 +48,7 @@ class Network:
         address = f"{self.prefix}.{number}"
         _ip("-n", namespace, "addr", "add", f"{address}/24", "dev", "host0")
         _ip("-n", namespace, "link", "set", "host0", "up")
-        _ip("-n", namespace, "route", "add", "default", "via", f"{self.prefix}.1")
+        _ip("-n", namespace, "route", "add", "default", "via", self.gateway)
         return address
 
     def close(self):
@@ -55,7 +56,7 @@ class Network:
 
 
 class Machine:
-    """A machine; boots when entered. ``packages`` are .deb files that are installed with apt before the boot's end."""
+    """A machine; boots when entered. ``tree`` is a directory, or several with ``:`` between, the uppermost first."""
 
     def __init__(self, tree, name="mail", network=None, binds=()):
         self.name = name
@@ -66,12 +67,28 @@ class Machine:
         self._directory = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=CACHE))
         self.root = self._directory / "root"
         self._namespace = f"pyfix-{os.getpid()}-{next(_numbers)}"
+        # Of its own: systemd in two machines would otherwise make, kill and remove the same control groups.
+        self._control_group = _control_groups() / self._namespace
         self.address = ""
         self._console = None
         self._nspawn = None
         self.pid = 0
 
     def __enter__(self):
+        try:
+            self._prepare()
+            self.boot()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _prepare(self):
+        self._control_group.mkdir()
+        _ip("netns", "add", self._namespace)
+        _ip("-n", self._namespace, "link", "set", "lo", "up")
+        if self._network:
+            self.address = self._network.attach(self._namespace)
         for part in ("upper", "work", "root"):
             (self._directory / part).mkdir()
         options = f"lowerdir={self._tree},upperdir={self._directory}/upper,workdir={self._directory}/work"
@@ -81,25 +98,30 @@ class Machine:
         # Nobody answers there, which is found out at once, until a test has a DNS server.
         self.write("/etc/resolv.conf", "nameserver 127.0.0.1\n")
         (self.root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
-        _ip("netns", "add", self._namespace)
-        _ip("-n", self._namespace, "link", "set", "lo", "up")
-        if self._network:
-            self.address = self._network.attach(self._namespace)
-        self.boot()
-        return self
 
     def __exit__(self, *_):
         self.power_off()
         _ip("netns", "del", self._namespace)
-        subprocess.run(["umount", self.root], check=True)
+        if self.root.is_mount():
+            subprocess.run(["umount", self.root], check=True)
+        for group, _, _ in os.walk(self._control_group, topdown=False):
+            os.rmdir(group)
         shutil.rmtree(self._directory)
+
+    def image(self):
+        """Ends the machine for good; a tree like it, for others to boot from until the context ends."""
+        self.power_off()
+        subprocess.run(["umount", self.root], check=True)
+        return f"{self._directory}/upper:{self._tree}"
 
     def boot(self):
         """Boots and waits until systemd has started all it wants to."""
         self._console = (self._directory / "console").open("wb")
-        command = ["systemd-nspawn", "--register=no", "--keep-unit", "--quiet", "--boot", "--directory", self.root,
-                   f"--machine={self.name}", f"--network-namespace-path=/run/netns/{self._namespace}",
-                   "--link-journal=no", "--console=pipe",
+        join = f'echo $$ >{self._control_group}/cgroup.procs; exec "$@"'
+        command = ["/bin/sh", "-c", join, "sh", "systemd-nspawn", "--register=no", "--keep-unit", "--quiet", "--boot",
+                   "--directory", self.root, f"--machine={self.name}",
+                   f"--network-namespace-path=/run/netns/{self._namespace}", "--link-journal=no", "--console=pipe",
+                   "--resolv-conf=off",
                    # What --private-network would add: units have networks of their own.
                    "--capability=CAP_NET_ADMIN", *self._binds]  # fmt: skip
         self._nspawn = subprocess.Popen(
@@ -114,6 +136,8 @@ class Machine:
 
     def power_off(self):
         """Ends the machine; its files stay until the context ends."""
+        if self._nspawn is None or self._nspawn.poll() is not None:
+            return
         self._nspawn.send_signal(signal.SIGTERM)
         try:
             self._nspawn.wait(timeout=30)
@@ -179,6 +203,10 @@ class Machine:
         out = self.run(["journalctl", "--no-pager", "-o", "json", *arguments]).stdout
         return [json.loads(line) for line in out.splitlines()]
 
+    def cursor(self):
+        """The journal's end, for ``--after-cursor=``."""
+        return self.journal("-n", "1")[0]["__CURSOR"]
+
     def main_pid(self, unit):
         """The unit's main process, in the machine's numbers; 0 if it is not running."""
         return int(self.run(f"systemctl show -P MainPID {unit}").stdout)
@@ -213,6 +241,18 @@ class Machine:
         if not self.pid:
             return self._console_text()
         return self.run("journalctl --no-pager -n 60", check=False).stdout
+
+
+def _control_groups():
+    """Where the unified hierarchy is mounted; it is mounted here where this machine has no use for it."""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, place, kind, *_ = line.split()
+        if kind == "cgroup2":
+            return Path(place)
+    place = CACHE / "cgroup"
+    place.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "cgroup2", "cgroup2", place], check=True)
+    return place
 
 
 def _ip(*words):

@@ -19,20 +19,20 @@ packages = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(packages)
 
 
-def build():
-    """The package of these sources."""
+def build(kind=packages.build_deb):
+    """The package of these sources, of a kind: packages.build_deb, packages.build_rpm."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        target = CACHE / _digest()
+        target = CACHE / f"{_digest()}-{kind.__name__.removeprefix('build_')}"
         if not target.exists():
             part = target.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
-            packages.build(packages.build_deb, part)
+            packages.build(kind, part)
             part.rename(target)
             _forget_old()
-    (deb,) = target.glob("*.deb")
-    return deb
+    (built,) = (*target.glob("*.deb"), *target.glob("*.rpm"))
+    return built
 
 
 def _forget_old():
@@ -41,21 +41,22 @@ def _forget_old():
         shutil.rmtree(path)
 
 
-def newer(deb, directory):
-    """The same package with a higher version, for upgrades."""
+def newer(deb, directory, change=lambda _tree: None):
+    """The same package with a higher version, for upgrades; ``change`` may change the unpacked package's tree."""
     version = f"{packages.version()}+next"
     with tempfile.TemporaryDirectory() as unpacked:
         subprocess.run(["dpkg-deb", "--raw-extract", deb, unpacked], check=True)
         control = Path(unpacked, "DEBIAN/control")
         control.write_text(control.read_text().replace(f"Version: {packages.version()}\n", f"Version: {version}\n"))
+        change(Path(unpacked))
         target = Path(directory, f"pyfix_{version}_all.deb")
         subprocess.run(["dpkg-deb", "--build", "-Zgzip", unpacked, target], check=True, capture_output=True)
     return target
 
 
-def tree():
-    """A Debian 13 tree with what the package depends on and recommends."""
-    return trees.with_packages("pyfix", *packages.control_list("Depends"), *packages.control_list("Recommends"))
+def tree(*more):
+    """A Debian 13 tree with what the package depends on and recommends, and with ``more`` of Debian's packages."""
+    return trees.with_packages("pyfix", *packages.control_list("Depends"), *packages.control_list("Recommends"), *more)
 
 
 def _digest():

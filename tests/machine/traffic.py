@@ -1,9 +1,11 @@
-"""Mail into a machine from its network's side, by a process of its own in the network's namespace.
+"""Mail into machines from their network's side, and out of them, by processes of their own in the network's namespace.
 
-usage: traffic.py HOST RECIPIENT SESSIONS
+usage: traffic.py send HOST SESSIONS RECIPIENT...
+       traffic.py receive ADDRESS
 
-Sends one message a connection over SESSIONS connections until standard input ends, and prints what happened as JSON:
-"digests" of the bodies by key, "acknowledged" and "uncertain" keys, "refused": what connect() said.
+Sends one message a connection over SESSIONS connections, which share the recipients, until standard input ends, and
+prints what happened as JSON: "digests" of the bodies by key, "acknowledged" and "uncertain" keys, "refused": what
+connect() said. Or receives at ADDRESS, until standard input ends, and prints keys and digests.
 """
 
 import asyncio
@@ -31,32 +33,54 @@ class Traffic:
     def read(self, text):
         said = json.loads(text)
         self.refused = said["refused"]
-        self.ledger.digests = said["digests"]
-        self.ledger.acknowledged = set(said["acknowledged"])
-        self.ledger.uncertain = set(said["uncertain"])
+        self.ledger.digests |= said["digests"]
+        self.ledger.acknowledged |= set(said["acknowledged"])
+        self.ledger.uncertain |= set(said["uncertain"])
         self.acknowledged = len(self.ledger.acknowledged)
 
 
 @contextmanager
-def traffic(network, host, recipient, sessions=20):
+def traffic(network, host, *recipients, sessions=20):
     """Traffic from the network to a machine as long as the context lasts; the Traffic is complete at its end."""
-    words = ["ip", "netns", "exec", network.name, sys.executable, __file__, host, recipient, str(sessions)]
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     result = Traffic()
-    try:
+    with _process(network, result.read, "send", host, str(sessions), *recipients):
         yield result
-        result.read(process.communicate(timeout=120)[0])
+
+
+@contextmanager
+def sink(network):
+    """A mail host at the network's gateway, which takes everything; a list of keys and digests, whole at the end."""
+    arrived = []
+    with _process(network, lambda text: arrived.extend(json.loads(text)), "receive", network.gateway):
+        yield arrived
+
+
+@contextmanager
+def _process(network, on_end, *arguments):
+    words = ["ip", "netns", "exec", network.name, sys.executable, __file__, *arguments]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        yield
+        on_end(process.communicate(timeout=120)[0])
     finally:
         process.kill()
         process.wait()
 
 
-async def run(host, recipient, sessions):
-    ledger, refused = load.Ledger(), []
+def _until_the_end():
     over = asyncio.Event()
     asyncio.get_running_loop().add_reader(0, over.set)
+    print("ready", flush=True)
+    return over
+
+
+async def send(host, recipients, sessions):
+    ledger, refused = load.Ledger(), []
+    over = _until_the_end()
 
     async def one_session(number):
+        recipient = recipients[number % len(recipients)]
         count = 0
         while not over.is_set():
             count += 1
@@ -89,5 +113,17 @@ async def run(host, recipient, sessions):
     }))  # fmt: skip
 
 
+async def receive(address):
+    arrived = []
+
+    def take(content, _recipients):
+        arrived.append((load.key_of(content), load.body_digest(content)))
+
+    async with await load.sink(take, address, 25):
+        await _until_the_end().wait()
+    print(json.dumps(arrived))
+
+
 if __name__ == "__main__":
-    asyncio.run(run(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    verb, where, *rest = sys.argv[1:]
+    asyncio.run(send(where, rest[1:], int(rest[0])) if verb == "send" else receive(where))

@@ -1,9 +1,10 @@
 import contextlib
 import os
 import shutil
+import stat
 
 import pytest
-from powercut import accept, powercut
+from powercut import accept, deliver, powercut
 
 from pyfix.system import durable
 
@@ -30,7 +31,7 @@ def _impossible():
 pytestmark = [pytest.mark.system, pytest.mark.skipif(bool(_impossible()), reason=_impossible() or "-")]
 
 
-def _first_violations(directory, driver, states, seed):
+def _first_violations(directory, driver, states, seed, violations=accept.violations):
     """The violations of the first crash state that has any, and how many states were looked at."""
     events = powercut.record(directory, driver)
     looked_at = 0
@@ -39,7 +40,7 @@ def _first_violations(directory, driver, states, seed):
         for state in crashes:
             looked_at += 1
             promised += len(state.marks)
-            found = accept.violations(state.root, state.marks)
+            found = violations(state.root, state.marks)
             if found:
                 return [f"cut before event {state.point}, pending writes {state.variant}: {what}" for what in found]
     assert looked_at == states
@@ -76,3 +77,28 @@ def test_mutant_that_makes_visible_after_the_fsync_is_caught(tmp_path, monkeypat
 
     monkeypatch.setattr(durable.DurableFile, "commit", commit)
     assert "is lost from" in _first_violations(tmp_path, accept.Accept(), MUTANT_STATES, seed=4)[0]
+
+
+def _first_violations_of_maildir(directory, states, seed):
+    return _first_violations(directory, deliver.Deliver(), states, seed, deliver.violations)
+
+
+def test_no_power_cut_loses_what_was_delivered_or_leaves_it_torn(tmp_path):
+    assert _first_violations_of_maildir(tmp_path, STATES, seed=5) == []
+
+
+def test_mutant_that_does_not_sync_the_directory_of_a_maildir_is_caught(tmp_path, monkeypatch):
+    monkeypatch.setattr(durable, "sync_directory", lambda _: None)
+    assert "is lost" in _first_violations_of_maildir(tmp_path, MUTANT_STATES, seed=6)[0]
+
+
+def test_mutant_that_does_not_sync_the_message_is_caught(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def fsync_of_directories(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            fsync(descriptor)
+
+    monkeypatch.setattr(durable.os, "fsync", fsync_of_directories)
+    (violation, *_) = _first_violations_of_maildir(tmp_path, MUTANT_STATES, seed=7)
+    assert "is torn" in violation or "is lost" in violation

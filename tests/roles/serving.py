@@ -11,9 +11,10 @@ from pyfix.service.client import Client
 from pyfix.service.dispatch import Implementation
 from pyfix.service.interface import Interface
 from pyfix.service.server import Server
+from pyfix.system.journal import Journal
 
 
-class Log:
+class Log(Journal):
     """A journal that keeps its lines."""
 
     def __init__(self) -> None:
@@ -21,15 +22,6 @@ class Log:
 
     def write(self, event) -> None:
         self.lines.append(event.message)
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
-
-    def warning(self, message: str) -> None:
-        self.lines.append(f"warning: {message}")
-
-    def error(self, message: str) -> None:
-        self.lines.append(f"error: {message}")
 
 
 class FakeRole:

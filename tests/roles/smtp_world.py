@@ -6,6 +6,8 @@ import os
 import tempfile
 from typing import ClassVar
 
+from roles.serving import Log
+
 from pyfix.conf.config import Config
 from pyfix.conf.main_cf import Assignment
 from pyfix.net.dns import REASONS
@@ -21,20 +23,6 @@ from pyfix.wire.smtp_client import Stage
 CONTENT = [b"Subject: x", b"", b"a line", b".", b"..dots", b"x" * 3000, b"\xe4 8-bit", b""]
 LONG = b"x" * 998 + b"\r\n " + b"x" * 997 + b"\r\n " + b"x" * 997 + b"\r\n " + b"x" * 8
 WIRE = b"\r\n".join([b"Subject: x", b"", b"a line", b"..", b"...dots", LONG, b"\xe4 8-bit", b"", b"."]) + b"\r\n"
-
-
-class Journal:
-    def __init__(self):
-        self.lines = []
-
-    def write(self, event):
-        self.lines.append(event.message)
-
-    def info(self, line):
-        self.lines.append(line)
-
-    def warning(self, line):
-        self.lines.append(f"warning: {line}")
 
 
 class Resolver:
@@ -57,7 +45,7 @@ class Role:
     def __init__(self, zone, parameters):
         parameters = {"myhostname": "client.example", "inet_interfaces": "127.0.0.1"} | parameters
         self.conf = Config("/etc/pyfix", [Assignment(n, v, "main.cf", 1) for n, v in parameters.items()])
-        self.journal = Journal()
+        self.journal = Log()
         self.zone = zone
 
     def client(self, _interface, _role):
@@ -191,7 +179,7 @@ class World:
             fields.pop("sender", "s@example.com"),
             tuple(Recipient(number, address) for number, address in enumerate(recipients)), 0, 0, **fields,
         )  # fmt: skip
-        return Call(deliver, (fd,), None)
+        return Call(deliver, [fd], None)
 
     async def deliver(self, *arguments, **fields):
         return await self.agent.deliver(self.request(*arguments, **fields))

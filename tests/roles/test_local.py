@@ -15,9 +15,11 @@ import threading
 
 import msgspec
 import pytest
+from roles.serving import Log
 
 from pyfix.conf.config import Config, ConfigError
 from pyfix.conf.main_cf import Assignment
+from pyfix.roles import local
 from pyfix.roles.local import LocalAgent, start
 from pyfix.service.delivery import Deliver, Delivered, Recipient
 from pyfix.service.dispatch import Call, Connection
@@ -26,19 +28,6 @@ from pyfix.system import account, mailbox
 from pyfix.system.unix import Peer
 
 CONTENT = b"Subject: hello\n\nFrom here to there\nend\n"
-
-
-class Log:
-    """A journal that keeps its lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def write(self, event) -> None:
-        self.lines.append(event.message)
-
-    def warning(self, message: str) -> None:
-        self.lines.append(f"warning: {message}")
 
 
 class Machine:
@@ -74,7 +63,7 @@ class Machine:
             arrival_usec=0,
             active_usec=0,
         )
-        call = Call(request, (fd,), Connection(Peer(0, 0, 0)))
+        call = Call(request, [fd], Connection(Peer(0, 0, 0)))
         done = self.agent.deliver(call)
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
@@ -188,6 +177,22 @@ def test_a_user_database_in_trouble_defers(machine, accounts) -> None:
     host = machine()
     accounts["ada"] = OSError(errno.EIO, "Input/output error")
     assert host.to("ada@example.org") == ("deferred", "4.0.0", "user lookup error")
+
+
+def test_an_account_is_believed_for_a_moment_only(machine, accounts, monkeypatch) -> None:
+    host = machine(home_mailbox="Maildir/")
+    now = 100.0
+    monkeypatch.setattr(local, "monotonic", lambda: now)
+    assert host.to("ada@example.org")[0] == "sent"
+    del accounts["ada"]
+    assert host.to("ada@example.org")[0] == "sent"
+    assert host.to("bob@example.org")[0] == "bounced"
+    assert host.to("ada@example.org")[0] == "bounced"
+    accounts["ada"] = host.ada
+    assert host.to("ada@example.org")[0] == "sent"
+    del accounts["ada"]
+    now += 1.5
+    assert host.to("ada@example.org")[0] == "bounced"
 
 
 def test_a_loop_bounces(machine) -> None:

@@ -62,7 +62,6 @@ def test_announced_mail_is_delivered_and_removed(tmp_path):
     assert (request.queue_id, request.transport, request.nexthop) == (world.queue_id, "smtp", "example.com")
     assert [r.address for r in request.recipients] == ["bob@example.com", "eve@example.com"]
     assert request.sender == "ada@example.org"
-    assert request.attributes == {"rewrite_context": "local"}
     assert request.arrival_usec <= request.active_usec <= time.time() * 1_000_000
     assert world.contents == [CONTENT]
     assert world.where(world.queue_id) is None

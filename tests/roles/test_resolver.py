@@ -1,12 +1,14 @@
 """The resolver against a real DNS server: statuses, caching, aliases, TCP, hostile answers, clients' names."""
 
 import asyncio
+from time import monotonic
 
 import dns.flags
 import dns.message
 import dns.name
 import pytest
 from dns_server import dns_server
+from system_under_test import free_port
 
 from pyfix.roles.resolver import Resolver
 from pyfix.service.dispatch import Call
@@ -200,6 +202,17 @@ def test_the_next_server_is_asked_where_one_fails(tmp_path):
         assert values(bench.ask("d.example")) == ["192.0.2.1"]
         assert (len(bad.queries), len(good.queries)) == (1, 1)
         bench.loop.close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_server_that_is_not_there_is_not_waited_for(tmp_path, address):
+    bench = Bench(tmp_path, [])
+    bench.resolv_conf.write_text(f"nameserver [{address}]:{free_port()}\noptions timeout:30 attempts:3\n")
+    began = monotonic()
+    assert bench.ask("d.example").status == "again"
+    assert monotonic() - began < 15
+    assert bench.role.journal.lines == ["no answer for name=d.example type=A"]
+    bench.loop.close()
 
 
 def test_a_new_resolv_conf_counts_at_once(tmp_path):

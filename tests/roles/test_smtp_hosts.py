@@ -183,7 +183,7 @@ def test_descriptors_are_closed():
         async with World() as world:
             await world.host(RCPT="550 no")
             call = world.request()
-            (descriptor,) = call._fds
+            (descriptor,) = call.fds
             await world.agent.deliver(call)
             with pytest.raises(OSError, match="Bad file descriptor"):
                 os.fstat(descriptor)

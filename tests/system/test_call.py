@@ -23,8 +23,8 @@ def listener(tmp_path):
         yield sock, str(directory / "socket")
 
 
-def answer(listener: socket.socket, *pieces: bytes):
-    """Answers one connection with these pieces; the calls that came, with what their descriptors held."""
+def answer(listener: socket.socket, *pieces: bytes, number: int = 1):
+    """Answers a number of calls with these pieces; the calls that came, and what the first one's descriptors held."""
     calls: list[tuple[dict, bytes]] = []
 
     def serve() -> None:
@@ -34,7 +34,9 @@ def answer(listener: socket.socket, *pieces: bytes):
             held = b"".join(os.pread(fd, 100, 0) for fd in fds)
             for fd in fds:
                 os.close(fd)
-            calls.append((json.loads(data.removesuffix(b"\0")), held))
+            while data.count(b"\0") < number:
+                data += sock.recv(65536)
+            calls.extend((json.loads(call), held) for call in data.split(b"\0")[:-1])
             for piece in pieces:
                 sock.sendall(piece)
 
@@ -43,12 +45,27 @@ def answer(listener: socket.socket, *pieces: bytes):
     return thread, calls
 
 
+PLAIN = [
+    "",
+    "\u00e9\u2028\U0001f4e7",
+    "".join(map(chr, range(128))),
+    None,
+    True,
+    False,
+    -1,
+    [],
+    {},
+    {"b": {'"': ["c"]}},
+]
+
+
 def call(path: str, *pieces: bytes, listener: socket.socket, fds=()):
     thread, calls = answer(listener, *pieces)
     caller = Caller(path, 1, 10)
     try:
-        caller.send("io.pyfix.Test.Do", {"a": "\u00e9\n"}, fds)
-        return caller.receive(), calls
+        caller.send("io.pyfix.Test.Do", {"a": PLAIN}, fds)
+        caller.wait()
+        return calls
     finally:
         caller.close()
         thread.join()
@@ -57,17 +74,41 @@ def call(path: str, *pieces: bytes, listener: socket.socket, fds=()):
 def test_a_call_with_a_descriptor_and_a_reply_in_pieces(listener, tmp_path) -> None:
     (tmp_path / "file").write_bytes(b"held")
     with open(tmp_path / "file", "rb") as file:
-        reply, calls = call(
-            listener[1], b'{"parameters":', b'{"x":1}}', b"\0", listener=listener[0], fds=(file.fileno(),)
-        )
-    assert reply == {"x": 1}
-    assert calls == [({"method": "io.pyfix.Test.Do", "parameters": {"a": "\u00e9\n"}}, b"held")]
+        calls = call(listener[1], b'{"parameters":', b'{"x":1}}', b"\0", listener=listener[0], fds=(file.fileno(),))
+    assert calls == [({"method": "io.pyfix.Test.Do", "parameters": {"a": PLAIN}}, b"held")]
 
 
-def test_an_error(listener) -> None:
+@pytest.mark.parametrize(
+    "reply", [b"{}", b'{"parameters":{"error":"none"}}', b'{ "parameters": { "x": "\\"error\\"" } }']
+)
+def test_replies_that_are_no_errors(listener, reply: bytes) -> None:
+    assert len(call(listener[1], reply + b"\0", listener=listener[0])) == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b'{"error":"io.pyfix.Test.No","parameters":{"why":"so"}}',
+        b'{ "parameters": { "why": "so" }, "error": "io.pyfix.Test.No" }',
+        b'{"parameters":{"why":"so"},"error":"io.pyfix.Test.No"}',
+    ],
+)
+def test_an_error(listener, reply: bytes) -> None:
     with pytest.raises(CallError) as caught:
-        call(listener[1], b'{"error":"io.pyfix.Test.No","parameters":{"why":"so"}}\0', listener=listener[0])
+        call(listener[1], reply + b"\0", listener=listener[0])
     assert (caught.value.name, caught.value.parameters) == ("io.pyfix.Test.No", {"why": "so"})
+
+
+@pytest.mark.parametrize("first", [b'{"parameters":{}}\0', b'{"error":"io.pyfix.Test.First"}\0'])
+def test_all_answers_are_waited_for_up_to_the_first_error(listener, first: bytes) -> None:
+    thread, _ = answer(listener[0], first, b'{"error":"io.pyfix.Test.Second"}\0', number=2)
+    caller = Caller(listener[1], 1, 10)
+    caller.send("io.pyfix.Test.One", {})
+    caller.send("io.pyfix.Test.Two", {})
+    with pytest.raises(CallError, match="First" if b"First" in first else "Second"):
+        caller.wait()
+    caller.close()
+    thread.join()
 
 
 @pytest.mark.parametrize("pieces", [(), (b'{"par',), (b"x" * 200_000,)])

@@ -2,7 +2,9 @@
 
 import errno
 import fcntl
+import itertools
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -33,7 +35,7 @@ def broken() -> Iterator[bytes]:
 
 def test_maildir_is_made_and_holds_the_message(tmp_path) -> None:
     where = tmp_path / "a" / "Maildir"
-    assert deliver_to_maildir(str(where), "h/o:st", [b"one\n", b"two\n"], 0) == ""
+    deliver_to_maildir(str(where), "h/o:st", [b"one\n", b"two\n"], 0)
     (name,) = files(where)
     assert re.fullmatch(r"new/\d+\.V[0-9a-f]+I[0-9a-f]+M\d+\.h\\057o\\072st", name)
     assert (where / name).read_bytes() == b"one\ntwo\n"
@@ -94,6 +96,54 @@ def test_the_file_is_synced_before_it_is_linked_and_new_after_it(tmp_path, monke
     deliver_to_maildir(str(tmp_path / "Maildir"), "host", [b"x\n"], 0)
     assert steps[1:] == ["link", "fsync new"]
     assert steps[0] not in ("fsync new", "link")
+
+
+@pytest.mark.parametrize("missing", ["tmp", "new", "cur"])
+def test_a_missing_directory_is_made_where_it_is_needed(tmp_path, missing: str) -> None:
+    where = tmp_path / "Maildir"
+    for name in {"tmp", "new", "cur"} - {missing}:
+        (where / name).mkdir(parents=True)
+    deliver_to_maildir(str(where), "host", [b"x\n"], 0)
+    (name,) = files(where)
+    assert name.startswith("new/")
+    # cur/ is its reader's, and nobody needs it for a delivery
+    assert (where / missing).exists() == (missing != "cur")
+
+
+@pytest.mark.parametrize("link", ["Maildir", "Maildir/tmp", "Maildir/new"])
+def test_a_link_to_nowhere(tmp_path, link: str) -> None:
+    deliver_to_maildir(str(tmp_path / "Maildir"), "host", [b"first\n"], 0)
+    (tmp_path / link).rename(tmp_path / "elsewhere")
+    (tmp_path / link).symlink_to(tmp_path / "nowhere")
+    before = files(tmp_path)
+    with pytest.raises(MailboxError) as caught:
+        deliver_to_maildir(str(tmp_path / "Maildir"), "host", [b"x\n"], 0)
+    assert caught.value.errno == errno.ENOENT
+    assert before == files(tmp_path)
+
+
+def test_a_name_that_is_taken_in_tmp_is_left_alone(tmp_path, monkeypatch) -> None:
+    times = itertools.count(5_000_000, 1_000_000)
+    monkeypatch.setattr(mailbox, "now_usec", lambda: next(times))
+    (tmp_path / "tmp").mkdir()
+    theirs = tmp_path / f"tmp/5.P{os.getpid()}M000000.host"
+    theirs.write_bytes(b"theirs")
+    deliver_to_maildir(str(tmp_path), "host", [b"ours"], 0)
+    assert theirs.read_bytes() == b"theirs"
+    assert [path.read_bytes() for path in (tmp_path / "new").iterdir()] == [b"ours"]
+
+
+def test_a_name_that_is_taken_in_new_is_left_alone(tmp_path, monkeypatch) -> None:
+    link = durable.link
+
+    def late(source: str, target: str) -> None:
+        if not os.listdir(tmp_path / "new"):
+            pathlib.Path(target).write_bytes(b"theirs")
+        link(source, target)
+
+    monkeypatch.setattr(durable, "link", late)
+    deliver_to_maildir(str(tmp_path), "host", [b"ours"], 0)
+    assert {path.read_bytes() for path in (tmp_path / "new").iterdir()} == {b"ours", b"theirs"}
 
 
 def test_a_file_in_place_of_a_maildir(tmp_path) -> None:

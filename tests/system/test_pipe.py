@@ -12,7 +12,10 @@ async def read(fd: int) -> bytes:
     loop = asyncio.get_running_loop()
     end: asyncio.Future[None] = loop.create_future()
     chunks: list[bytes] = []
-    PipeReader(loop, fd, chunks.append, lambda error: end.set_exception(error) if error else end.set_result(None))
+    reader = PipeReader(
+        loop, fd, chunks.append, lambda error: end.set_exception(error) if error else end.set_result(None)
+    )
+    reader.start()
     await end
     return b"".join(chunks)
 
@@ -49,6 +52,7 @@ def test_a_closed_reader_says_no_more() -> None:
         reading, writing = os.pipe()
         said: list[object] = []
         reader = PipeReader(asyncio.get_running_loop(), reading, said.append, said.append)
+        reader.start()
         os.write(writing, b"x")
         reader.close()
         reader.close()

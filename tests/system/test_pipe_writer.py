@@ -8,10 +8,11 @@ from pyfix.system.pipe_writer import PipeWriter
 def play(scenario):
     async def main():
         reading, writing = open_pipe()
-        room = asyncio.Event()
-        writer = PipeWriter(asyncio.get_running_loop(), writing, room.set)
+        room, full = asyncio.Event(), asyncio.Event()
+        writer = PipeWriter(asyncio.get_running_loop(), writing, room.set, full.set)
         try:
             await scenario(writer, reading, room)
+            assert full.is_set() == room.is_set()
         finally:
             writer.close()
 

@@ -242,6 +242,23 @@ def test_the_start_limit_holds_back_until_its_interval_is_over():
     assert (world.spawned(), world.service.state) == (4, "active")
 
 
+def test_restarts_come_later_and_later_until_something_else_starts_it():
+    steps = {"restart_sec": 0.1, "restart_steps": 2, "restart_max_delay_sec": 10}
+    world = World(restart="on-failure", start_limit_interval_sec=0, **steps)
+    world.service.start(0)
+    pauses, now = [], 0
+    for _ in range(4):
+        world.end(now, EXIT_1)
+        pauses.append(world.service.deadline - now)
+        now = world.service.deadline
+        world.service.tick(now)
+    assert pauses == pytest.approx([0.1, 1, 10, 10])
+    world.end(now, EXIT_0)
+    world.service.start(now)
+    world.end(now, EXIT_1)
+    assert world.service.deadline - now == pytest.approx(0.1)
+
+
 def test_a_trigger_that_starts_a_service_again_and_again_is_held_back_even_without_a_start_limit():
     world = World(start_limit_interval_sec=0)
     for count in range(20):

@@ -1,0 +1,76 @@
+"""The rewrite service's answers, asked for all recipients of a message."""
+
+import asyncio
+
+import pytest
+
+from pyfix.service import resolving
+from pyfix.service.dispatch import ExpectedMore
+from pyfix.service.resolving import Resolver
+from pyfix.service.rewrite import Resolved, ResolveReply
+
+
+class Rewrite:
+    """The rewrite service: an address that begins with unknown@ is an error."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, tuple[str, ...]]] = []
+        self.in_trouble = False
+
+    async def call(self, _method, parameters, _fds):
+        if self.in_trouble:
+            raise ExpectedMore
+        self.asked.append((parameters.sender, parameters.recipients))
+        return ResolveReply(tuple(self._answer(recipient) for recipient in parameters.recipients))
+
+    @staticmethod
+    def _answer(recipient: str) -> Resolved:
+        return Resolved(recipient, "local", "x", "error" if recipient.startswith("unknown@") else "local")
+
+
+@pytest.fixture
+def rewrite():
+    return Rewrite()
+
+
+@pytest.fixture
+def resolve(rewrite, monkeypatch):
+    """Resolves at a moment; the addresses answered, and what went wrong."""
+    resolver = Resolver(rewrite)
+
+    def ask(sender: str, *recipients: str, now: float = 0.0) -> tuple[list[str], str]:
+        monkeypatch.setattr(resolving, "monotonic", lambda: now)
+        resolved, trouble = asyncio.run(resolver.resolve(sender, recipients))
+        return [answer.recipient for answer in resolved], trouble
+
+    return ask
+
+
+def test_what_was_answered_a_moment_ago_is_not_asked_again(rewrite, resolve) -> None:
+    assert resolve("s", "a@x", "b@x") == (["a@x", "b@x"], "")
+    assert resolve("s", "b@x", now=0.9) == (["b@x"], "")
+    assert len(rewrite.asked) == 1
+    assert resolve("s", "b@x", now=1.1) == (["b@x"], "")
+    assert resolve("other", "b@x", now=1.1) == (["b@x"], "")
+    assert rewrite.asked[1:] == [("s", ("b@x",)), ("other", ("b@x",))]
+
+
+def test_all_are_asked_where_one_is_not_known(rewrite, resolve) -> None:
+    resolve("s", "a@x")
+    assert resolve("s", "a@x", "b@x") == (["a@x", "b@x"], "")
+    assert rewrite.asked[-1] == ("s", ("a@x", "b@x"))
+
+
+def test_errors_are_asked_about_again(rewrite, resolve) -> None:
+    resolve("s", "unknown@x")
+    resolve("s", "unknown@x")
+    assert len(rewrite.asked) == 2
+
+
+def test_a_service_in_trouble_leaves_answers_out(rewrite, resolve, monkeypatch) -> None:
+    monkeypatch.setattr(resolving, "_BATCH", 1)
+    resolve("s", "a@x")
+    rewrite.in_trouble = True
+    found, trouble = resolve("s", "a@x", "b@x")
+    assert found == ["a@x"]
+    assert trouble.startswith("problem talking to service rewrite: ")
