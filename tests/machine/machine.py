@@ -87,6 +87,8 @@ class Machine:
         self._control_group.mkdir()
         _ip("netns", "add", self._namespace)
         _ip("-n", self._namespace, "link", "set", "lo", "up")
+        # What systemd sets where it is not in a container: with the kernel's 10, writers wait for journald.
+        _ip("netns", "exec", self._namespace, "sysctl", "-qw", "net.unix.max_dgram_qlen=512")
         if self._network:
             self.address = self._network.attach(self._namespace)
         for part in ("upper", "work", "root"):
