@@ -20,7 +20,18 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from machine import tree  # noqa: E402 -- the tests know how a Debian tree is made
 
-SOURCES = ("ARCHITECTURE.md", "LICENSE", "Makefile", "NEWS.md", "README.md", "man", "packaging", "pyfix", "units")
+SOURCES = (
+    "ARCHITECTURE.md",
+    "LICENSE",
+    "Makefile",
+    "NEWS.md",
+    "README.md",
+    "docs",
+    "man",
+    "packaging",
+    "pyfix",
+    "units",
+)
 TOOLS = ("dpkg-dev", "lintian", "rpm", "rpmlint")
 
 # The work directory is seen in the tree, for this command alone.

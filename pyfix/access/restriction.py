@@ -154,10 +154,10 @@ class RecipientPolicy:
         for restrictions in self._program:
             for restriction in restrictions:
                 verdict = restriction(facts, self.codes)
-                if isinstance(verdict, Reply):
-                    return verdict
                 if verdict is Verdict.PERMIT:
                     break
+                if verdict is not Verdict.DUNNO:
+                    return verdict
         return check_listed(facts.recipient, resolved, self.codes) if self._reject_unlisted else None
 
 

@@ -5,7 +5,7 @@ services and time. For the SMTP server the line is a TCP connection; standard in
 """
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from pyfix.access import session_log
 from pyfix.access.client_lists import Standing
@@ -29,7 +29,6 @@ from pyfix.wire.smtp_dialogue import (
     Event,
     Hello,
     Notice,
-    Question,
     Settings,
     Verify,
     Wait,
@@ -186,8 +185,9 @@ class Session:
         machine = self._machine
         while not self.ended and not self._waits():
             event = machine.next_event()
-            if not isinstance(event, Wait):
-                self._handle(event)
+            handle = self._handlers.get(type(event))
+            if handle is not None:
+                handle(self, event)
                 continue
             output = machine.take_output()
             if output:
@@ -195,33 +195,22 @@ class Session:
             if not output or event is NEED_DATA:
                 break
 
-    def _handle(self, event: Event) -> None:
-        match event:
-            case Content():
-                if self._storing is not None:
-                    self._storing.write(event.data)
-            case Delay():
-                self._held_back = True
-                self._around.later(event.seconds, self._release)
-            case Notice():
-                self._around.log(session_log.noticed(self._machine, self._client, event))
-            case Close():
-                self._end(event.reason)
-            case _:
-                self._consider(event)
+    def _content(self, content: Content) -> None:
+        if self._storing is not None:
+            self._storing.write(content.data)
 
-    def _consider(self, question: Question) -> None:
-        match question:
-            case Rcpt() | Verify():
-                self._ask(question)
-            case Mail():
-                self._mail(question)
-            case Begin():
-                self._begin()
-            case End():
-                self._finish(question)
-            case Hello():
-                self._machine.reply((ehlo_reply if question.verb == "EHLO" else helo_reply)(self._machine))
+    def _delay(self, delay: Delay) -> None:
+        self._held_back = True
+        self._around.later(delay.seconds, self._release)
+
+    def _notice(self, notice: Notice) -> None:
+        self._around.log(session_log.noticed(self._machine, self._client, notice))
+
+    def _close(self, close: Close) -> None:
+        self._end(close.reason)
+
+    def _hello(self, hello: Hello) -> None:
+        self._machine.reply((ehlo_reply if hello.verb == "EHLO" else helo_reply)(self._machine))
 
     def _release(self) -> None:
         self._held_back = False
@@ -259,7 +248,7 @@ class Session:
         if refusal is not None:
             self._around.log(session_log.rejected(machine, self._client, str(refusal), recipient))
             machine.reply(refusal)
-        elif isinstance(question, Verify):
+        elif type(question) is Verify:
             machine.reply(Reply(252, "2.0.0", question.text))
         else:
             self._name_message()
@@ -273,7 +262,7 @@ class Session:
             transaction.queue_id = self._around.new_queue_id(self._around.now_usec())
             self._around.log(events.client(transaction.queue_id, self._client.name, self._client.address))
 
-    def _begin(self) -> None:
+    def _begin(self, _: Begin) -> None:
         machine = self._machine
         transaction = machine.transaction
         assert transaction is not None
@@ -327,3 +316,17 @@ class Session:
         self._around.log(events.disconnected(client.name, client.address, machine.accounting()))
         self._line.write(machine.take_output())
         self._line.close()
+
+    # A table: to ask an event for one class after the other costs more than what is done with it.
+    _handlers: ClassVar[dict[type[Event | Wait], Callable[["Session", Any], None]]] = {
+        Begin: _begin,
+        Close: _close,
+        Content: _content,
+        Delay: _delay,
+        End: _finish,
+        Hello: _hello,
+        Mail: _mail,
+        Notice: _notice,
+        Rcpt: _ask,
+        Verify: _ask,
+    }

@@ -322,6 +322,7 @@ def _check(options: dict[str, list[str]], rest: list[str]) -> int:
         conf = _config(options)
         _check_config(conf)
     except ConfigError as error:
+        conf = None
         errors.append(str(error))
     own_place = "--prefix" in options or not premises.on_systemd()
     if conf:

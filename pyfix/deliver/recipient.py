@@ -37,4 +37,6 @@ def local_recipient(local_part: str, delimiters: str, *, owner_request_special: 
 
 def fold(text: str) -> str:
     """A text with ASCII letters in lower case. Others stay: U+212A must not become a ``k``."""
+    if text.isascii():
+        return text.lower()
     return text.encode("utf-8", "surrogateescape").lower().decode("utf-8", "surrogateescape")

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from pyfix.intake.message import Envelope, Intake
-from pyfix.intake.recipients import GivenRecipient, RecipientFilter, StandardForm
+from pyfix.intake.recipients import RecipientFilter, StandardForm
 from pyfix.intake.settings import IntakeSettings
-from pyfix.service.cleanup import Open
+from pyfix.service.cleanup import Open, Recipient
 from pyfix.spool.queue_file import (
     SMTPUTF8_HEADER,
     SMTPUTF8_RECIPIENT,
@@ -29,7 +29,7 @@ class Opening(NamedTuple):
 
     def extracted(self) -> list[NewRecipient]:
         """The recipients that the header named and the envelope did not; when the content is at its end."""
-        return list(self.recipients.new(map(GivenRecipient, self.intake.extracted)))
+        return list(self.recipients.new(map(Recipient, self.intake.extracted)))
 
     def smtputf8(self, extracted: Iterable[NewRecipient]) -> int:
         """What the queue file says of UTF-8 in the message; when the content is at its end."""
@@ -55,7 +55,7 @@ def open_message(
     recipients = RecipientFilter(
         local_form, settings.duplicate_filter_limit, keep_original=settings.enable_original_recipient
     )
-    given = tuple(recipients.new(GivenRecipient(r.address, r.orcpt, r.notify) for r in request.recipients))
+    given = tuple(recipients.new(request.recipients))
     requested = SMTPUTF8_REQUESTED if request.smtputf8 else 0
     message = NewMessage(
         sender=sender,

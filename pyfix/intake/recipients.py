@@ -2,23 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from msgspec import Struct
-
 from pyfix.mail.address import quote_address
+from pyfix.service.cleanup import Recipient
 from pyfix.spool.queue_file import NewRecipient
 
 StandardForm = Callable[[str], str]
 """Brings an address into standard form; both in internal form."""
-
-
-class GivenRecipient(Struct, frozen=True):
-    """A recipient as the client, or the message's header, has named it."""
-
-    address: str
-    # RFC 3461 ORCPT, decoded; empty where the client gave none
-    orcpt: str = ""
-    # RFC 3461 NOTIFY
-    notify: int = 0
 
 
 class RecipientFilter:
@@ -37,7 +26,7 @@ class RecipientFilter:
         self._keep_original = keep_original
         self._seen: set[tuple[str, str, str, int]] = set()
 
-    def new(self, given: Iterable[GivenRecipient]) -> Iterator[NewRecipient]:
+    def new(self, given: Iterable[Recipient]) -> Iterator[NewRecipient]:
         """The recipients that are new."""
         for recipient in given:
             original = recipient.address

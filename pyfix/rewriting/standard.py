@@ -10,6 +10,7 @@ Addresses come in internal form (pyfix.mail.address), without a route. The rules
 Source: trivial-rewrite(8), ADDRESS_REWRITING_README "Rewrite addresses to standard form".
 """
 
+import re
 from typing import Literal, NamedTuple
 
 from pyfix.conf.config import Config
@@ -46,9 +47,13 @@ def read_ruleset(conf: Config, name: Literal["local", "remote"]) -> Ruleset:
     )
 
 
+# Where no rule finds anything to do, as with nearly every address: one @, and a dot within the domain.
+_COMPLETE = re.compile(r"[^@]*+@[^@.]*+\.[^@]*+(?<!\.)")
+
+
 def standard_form(address: str, ruleset: Ruleset) -> str:
     """The address in standard form; the empty address stays empty."""
-    if not address:
+    if not address or _COMPLETE.fullmatch(address):
         return address
     if "@" not in address:
         address = _with_domain(address, ruleset)

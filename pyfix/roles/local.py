@@ -12,9 +12,10 @@ Protocol
 
 Security
     Runs as root, with CAP_SETUID and CAP_SETGID only, and does all work on files as the recipient: effective user,
-    effective group, no other group. In a spool directory that its group may write to, that group is the effective one.
-    In one that nobody but root may write to, a mailbox that is missing is made by root and given to its user, which
-    takes CAP_CHOWN: without it the mail waits. Started as another user, it delivers to that user alone.
+    effective group, no other group. It goes on as that user until it is to be another, or root, who looks users up. In
+    a spool directory that its group may write to, that group is the effective one. In one that nobody but root may
+    write to, a mailbox that is missing is made by root and given to its user, which takes CAP_CHOWN: without it the
+    mail waits. Started as another user, it delivers to that user alone.
     Files in the way that could redirect the mail are refused (pyfix.system.mailbox). The message is a descriptor that
     is open for reading only. No command is run.
 
@@ -39,13 +40,13 @@ from pyfix.conf.version import VERSION
 from pyfix.deliver import mbox
 from pyfix.deliver.destination import Destination, Rights, destination, spool_rights
 from pyfix.deliver.failure import mailbox_status
-from pyfix.deliver.outcome import RELAY, Result, outcome
+from pyfix.deliver.outcome import Result, outcome
 from pyfix.deliver.recipient import local_recipient
 from pyfix.deliver.trace import delivered_addresses, is_loop, read_header, trace_lines
 from pyfix.mail.address import split_address
 from pyfix.service import events
 from pyfix.service.blocking import serve_blocking
-from pyfix.service.delivery import INTERFACE, Deliver, Delivered, Recipient
+from pyfix.service.delivery import INTERFACE, Deliver, Delivered, Outcome, Recipient
 from pyfix.service.dispatch import Call, Implementation
 from pyfix.service.forking import ForkingRole, Serve, run_forking_role
 from pyfix.spool.content import read_content
@@ -58,12 +59,13 @@ _MOMENT = 1.0
 
 
 class LocalAgent:
-    """Delivers as the configuration says."""
+    """Delivers as the configuration says. After a delivery the actor may still be who it was for."""
 
-    def __init__(self, conf: Config, journal: Journal) -> None:
+    def __init__(self, conf: Config, journal: Journal, actor: account.Actor) -> None:
         self._journal = journal
-        # the account that was looked up last, and when
-        self._known: tuple[account.Account | None, float] = (None, 0.0)
+        self._actor = actor
+        # the address whose user was found last, when that was, and what was found
+        self._known: tuple[str, float, tuple[account.Account, Destination] | None] = ("", 0.0, None)
         self._delimiters = conf.text("recipient_delimiter")
         self._owner_request_special = conf.boolean("owner_request_special")
         self._home_mailbox = conf.text("home_mailbox")
@@ -86,11 +88,11 @@ class LocalAgent:
         request = call.parameters
         message = call.take_fd(request.message)
         try:
-            return Delivered(tuple(outcome(r, self._deliver_and_log(request, message, r)) for r in request.recipients))
+            return Delivered(tuple([self._deliver_and_log(request, message, r) for r in request.recipients]))
         finally:
             os.close(message)
 
-    def _deliver_and_log(self, request: Deliver, message: int, recipient: Recipient) -> Result:
+    def _deliver_and_log(self, request: Deliver, message: int, recipient: Recipient) -> Outcome:
         start = now_usec()
         try:
             result = self._to_recipient(request, message, recipient)
@@ -101,69 +103,62 @@ class LocalAgent:
             result = Result(mailbox_status(error.errno), error.reason)
         except OSError as error:
             result = Result("4.3.0", f"error reading message: {error.strerror}")
-        status = outcome(recipient, result).status
-        delays = (
-            max(request.active_usec - request.arrival_usec, 0) / 1e6,
-            max(start - request.active_usec, 0) / 1e6,
-            0.0,
-            max(now_usec() - start, 0) / 1e6,
-        )
-        self._journal.write(
-            events.delivery(
-                request.queue_id,
-                request.sender,
-                recipient.address,
-                recipient.original,
-                RELAY,
-                delays,
-                result.dsn,
-                status,
-                result.reason,
-            )
-        )
-        return result
+        done = outcome(recipient, result)
+        self._journal.write(events.outcome(request, recipient, done, (start, start, now_usec())))
+        return done
 
     def _to_recipient(self, request: Deliver, message: int, recipient: Recipient) -> Result:
         content = read_content(message, request.content_offset)
         header, begin = read_header(content)
         if is_loop(delivered_addresses(header), recipient.address):
             return Result("5.4.6", f"mail forwarding loop for {recipient.address}")
-        local_part = split_address(recipient.address)[0]
+        found = self._user_and_mailbox(recipient.address)
+        if isinstance(found, Result):
+            return found
+        user, target = found
+        original = (recipient.original or recipient.address) if self._original_lines else ""
+        lines = trace_lines(request.sender, original, recipient.address if self._delivered_lines else "")
+        self._actor.act_as(user.uid, user.gid)
+        if (target.in_home or self._require_home) and (trouble := _home_trouble(user.home)):
+            return Result("4.3.0", trouble)
+        if target.kind == "maildir":
+            return self._to_maildir(target, lines + begin, content)
+        self._actor.be_itself()
+        lines = mbox.from_line(request.sender, _local_time()) + lines
+        return self._to_mbox(user, target, lines, chain([begin], content))
+
+    def _user_and_mailbox(self, address: str) -> tuple[account.Account, Destination] | Result:
+        """As _look_up(). What was found is believed for a moment: mail for somebody often comes in bursts."""
+        now = monotonic()
+        known, when, found = self._known
+        if found is not None and known == address and now - when <= _MOMENT:
+            return found
+        looked_up = self._look_up(address)
+        if not isinstance(looked_up, Result):
+            self._known = (address, now, looked_up)
+        return looked_up
+
+    def _look_up(self, address: str) -> tuple[account.Account, Destination] | Result:
+        """Whom an address names, and that user's mailbox; or why there is no delivery."""
+        local_part = split_address(address)[0]
         name = local_recipient(local_part, self._delimiters, owner_request_special=self._owner_request_special).user
         if not name:
-            return Result("5.1.3", f'null username in "{recipient.address}"')
+            return Result("5.1.3", f'null username in "{address}"')
+        self._actor.be_itself()
         try:
-            user = None if "/" in name else self._account(name)
+            user = None if "/" in name else account.by_name(name)
         except OSError as error:
             self._journal.warning(f"error looking up passwd info for {name}: {error.strerror}")
             return Result("4.0.0", "user lookup error")
         if user is None:
             return Result("5.1.1", f'unknown user: "{name}"')
-        if not account.may_act_as(user.uid):
+        if not self._actor.may_act_as(user.uid):
             return Result("4.3.0", f'uid {os.geteuid()} may not deliver to user "{name}": the local role is not root')
-        target = destination(user.name, user.home, self._home_mailbox, self._spool)
-        original = (recipient.original or recipient.address) if self._original_lines else ""
-        lines = trace_lines(request.sender, original, recipient.address if self._delivered_lines else "")
-        content = chain([begin], content)
-        with account.acting_as(user.uid, user.gid):
-            if (target.in_home or self._require_home) and (trouble := _home_trouble(user.home)):
-                return Result("4.3.0", trouble)
-            if target.kind == "maildir":
-                return self._to_maildir(target, lines, content)
-        return self._to_mbox(user, target, mbox.from_line(request.sender, _local_time()) + lines, content)
+        return user, destination(user.name, user.home, self._home_mailbox, self._spool)
 
-    def _account(self, name: str) -> account.Account | None:
-        """The account. One that was found is believed for a moment: mail for somebody often comes in bursts."""
-        now = monotonic()
-        found, when = self._known
-        if found is None or found.name != name or now - when > _MOMENT:
-            found = account.by_name(name)
-            self._known = (found, now)
-        return found
-
-    def _to_maildir(self, target: Destination, lines: bytes, content: Iterator[bytes]) -> Result:
+    def _to_maildir(self, target: Destination, begin: bytes, content: Iterator[bytes]) -> Result:
         try:
-            mailbox.deliver_to_maildir(target.path, self._host, _whole_lines(lines, content), self._size_limit)
+            mailbox.deliver_to_maildir(target.path, self._host, _whole_lines(begin, content), self._size_limit)
         except mailbox.MailboxError as error:
             return Result(mailbox_status(error.errno), f"maildir delivery failed: {error.reason}")
         return Result("2.0.0", "delivered to maildir")
@@ -219,13 +214,13 @@ def _home_trouble(home: str) -> str:
     return ""
 
 
-def _whole_lines(lines: bytes, content: Iterator[bytes]) -> Iterator[bytes]:
-    """The lines, together with the first chunk, the other chunks, and a LF where the last one does not end in it."""
-    chunk = lines + next(content, b"")
-    yield chunk
-    for chunk in content:
-        yield chunk
-    if not chunk.endswith(b"\n"):
+def _whole_lines(begin: bytes, content: Iterator[bytes]) -> Iterator[bytes]:
+    """The beginning, the rest of the content, and a LF where that does not end in one."""
+    yield begin
+    last = begin
+    for last in content:
+        yield last
+    if not last.endswith(b"\n"):
         yield b"\n"
 
 
@@ -236,7 +231,7 @@ def _local_time() -> tuple[int, int, int, int, int, int, int]:
 
 def start(role: ForkingRole) -> Serve:
     """Wires the role: what serves a connection in its own process."""
-    agent = LocalAgent(role.conf, role.journal)
+    agent = LocalAgent(role.conf, role.journal, account.Actor())
     max_idle = role.conf.seconds("max_idle")
 
     def serve(sock: socket.socket) -> None:

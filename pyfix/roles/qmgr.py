@@ -26,6 +26,7 @@ Diagnostics
 
 import os
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from typing import NoReturn
 
 from pyfix.conf.config import Config
@@ -39,12 +40,14 @@ from pyfix.service import bounce, delivery, events, recorder, rewrite
 from pyfix.service.agents import Agents, AgentTrouble
 from pyfix.service.changes import Changes
 from pyfix.service.cycle import Cycle, giving_up
+from pyfix.service.delivery import Delivered, Recipient
 from pyfix.service.dispatch import Call
 from pyfix.service.interface import Nothing
 from pyfix.service.queue import CONTROL, QUEUE, Announce, Change, Changed, Denied, Flush
 from pyfix.service.queue_directory import open_whole_queue
 from pyfix.service.removals import Removals
 from pyfix.service.resolving import Resolver
+from pyfix.service.rewrite import Resolved
 from pyfix.service.role import PER_UID_LIMIT, Role, run_role
 from pyfix.spool.active import ActiveFile, ActiveQueue, AlreadyRunning
 from pyfix.spool.directories import Spool
@@ -66,25 +69,25 @@ class QueueManager:
         self._journal = role.journal
         self._active = active
         self._read(role.conf)
-        self._resolver = Resolver(role.client(rewrite.INTERFACE, "rewrite"))
+        self._cycle = Cycle(self._turn, giving_up(role))
+        self._resolver = Resolver(role.client(rewrite.INTERFACE, "rewrite"), self._cycle)
         self._recorder = recorder.Recorder(active, role.client(bounce.INTERFACE, "bounce"))
         patience = role.conf.seconds("daemon_timeout")
-        self._agents = Agents(active, lambda transport: role.client(delivery.INTERFACE, transport, patience))
+        self._agents = Agents(active, self._cycle, lambda name: role.client(delivery.INTERFACE, name, patience))
         self._scheduler = Scheduler(self._parameters.limits, self._parameters.transport)
         self._feed = Feed(self._scan, self._parameters.limits.active_limit)
         self._agenda = Agenda(self._feed, self._scheduler)
         self._changes = Changes(spool, self._active_file, self._withdraw)
-        self._cycle = Cycle(self._turn, giving_up(role))
         self._removals = Removals(active, self._cycle, self._removed)
         self._alarm_times: tuple[float | None, float | None] = (None, None)
         self._working = False
         self._cycle.repeat(self._run_queue)
 
     def _read(self, conf: Config) -> None:
-        parameters = Parameters(conf)
+        self._parameters = Parameters(conf)
         owner = account.by_name(conf.text("mail_owner"))
         self._privileged = {0, os.geteuid(), *([owner.uid] if owner else [])}
-        self._parameters = parameters
+        self._recipient_limit = self._parameters.limits.recipient_limit
 
     def reload(self, conf: Config) -> None:
         """Takes a new configuration. Raises ConfigError, and keeps the old one."""
@@ -156,11 +159,11 @@ class QueueManager:
 
     def _act(self, action: Action) -> None:
         if isinstance(action, Deliver):
-            self._cycle.spawn(self._deliver(action.delivery))
+            self._deliver(action.delivery)
         elif isinstance(action, Record):
             self._record(action)
         elif isinstance(action, Refill):
-            self._refill(action.message)
+            self._route(action.message, self._active.more_recipients(action.message.load, self._recipient_limit))
         else:
             self._end(action.message)
 
@@ -171,8 +174,7 @@ class QueueManager:
         return self._active.due(queue_name, until, self._feed.appoint)
 
     def _activate(self, candidate: Candidate) -> None:
-        limit = self._parameters.limits.recipient_limit
-        if (found := self._active.activate(*candidate, now_usec(), limit)) is None:
+        if (found := self._active.activate(*candidate, now_usec(), self._recipient_limit)) is None:
             return
         file, recipients = found
         envelope, sender = file.envelope, file.envelope.sender
@@ -180,35 +182,33 @@ class QueueManager:
         arrival = envelope.create_time or envelope.arrival_usec // 1_000_000
         message = Message(file.queue_id, sender, arrival, file, forced_expire=file.forced_expire)
         self._scheduler.admit(message)
-        self._cycle.spawn(self._route(message, recipients))
+        self._route(message, recipients)
 
-    def _refill(self, message: Message) -> None:
-        recipients = self._active.more_recipients(message.load, self._parameters.limits.recipient_limit)
-        self._cycle.spawn(self._route(message, recipients))
+    def _route(self, message: Message, queued: Sequence[QueuedRecipient]) -> None:
+        recipients = [Recipient(r.offset, r.address, r.original, r.orcpt, r.notify) for r in queued]
+        redirect = message.load.envelope.redirect
+        addresses = [redirect or recipient.address for recipient in queued]
+        self._resolver.resolve(message.sender, addresses, partial(self._submit, message, recipients))
 
-    async def _route(self, message: Message, queued: Sequence[QueuedRecipient]) -> None:
-        file: ActiveFile = message.load
-        envelope = file.envelope
-        recipients = [delivery.Recipient(r.offset, r.address, r.original, r.orcpt, r.notify) for r in queued]
-        addresses = [envelope.redirect or recipient.address for recipient in recipients]
-        answers, trouble = await self._resolver.resolve(envelope.sender, addresses)
+    def _submit(
+        self, message: Message, recipients: Sequence[Recipient], answers: Sequence[Resolved], trouble: str
+    ) -> None:
         if trouble:
-            self._journal.warning(trouble, file.queue_id)
-        routes, settled = self._parameters.router.route(recipients, answers, envelope.content_filter)
+            self._journal.warning(trouble, message.queue_id)
+        file: ActiveFile = message.load
+        routes, settled = self._parameters.router.route(recipients, answers, file.envelope.content_filter)
         self._scheduler.submit(message, routes, settled, more=file.rest > 0)
-        self._cycle.kick()
 
-    async def _deliver(self, flight: Delivery) -> None:
-        entry, transport = flight.entry, flight.transport.name
-        file: ActiveFile = entry.message.load
-        try:
-            reply = await self._agents.deliver(transport, entry.nexthop, entry.recipients, file)
-        except AgentTrouble as error:
-            self._journal.warning(str(error))
-            self._scheduler.failed(flight, Trouble("4.3.0", error.reason), monotonic())
+    def _deliver(self, flight: Delivery) -> None:
+        entry, then = flight.entry, partial(self._delivered, flight)
+        self._agents.deliver(flight.transport.name, entry.nexthop, entry.recipients, entry.message.load, then)
+
+    def _delivered(self, flight: Delivery, reply: Delivered | AgentTrouble) -> None:
+        if isinstance(reply, AgentTrouble):
+            self._journal.warning(str(reply))
+            self._scheduler.failed(flight, Trouble("4.3.0", reply.reason), monotonic())
         else:
             self._scheduler.answered(flight, reply, monotonic())
-        self._cycle.kick()
 
     def _record(self, action: Record) -> None:
         message = action.message

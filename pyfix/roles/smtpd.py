@@ -45,6 +45,7 @@ from pyfix.service.calling import Unavailable
 from pyfix.service.client_names import ClientNames
 from pyfix.service.interface import ServiceError
 from pyfix.service.recipient_cache import RecipientCache
+from pyfix.service.resolver import ClientName
 from pyfix.service.rewrite import Resolved
 from pyfix.service.role import Role, run_role
 from pyfix.service.submission import Message, Submission
@@ -184,16 +185,21 @@ class Connection(asyncio.Protocol):
         self._active = monotonic()
         self._timer = smtpd.loop.call_later(smtpd.timeout, self._look_at_clock)
         self._address, port = _peer(transport)
-        smtpd.spawn(self._greet(port))
+        known = smtpd.names.known(self._address)
+        if known is None:
+            smtpd.spawn(self._look_up(port))
+        else:  # two turns of the loop, in which what the client sent too early comes to light
+            smtpd.loop.call_soon(smtpd.loop.call_soon, self._greet, port, known)
 
-    async def _greet(self, port: int) -> None:
-        smtpd = self._smtpd
-        found = await smtpd.names.look_up(self._address)
-        client = Client(found.name, self._address, port, found.reverse_name)
-        # A turn of the loop, in which what the client sent too early comes to light.
-        await asyncio.sleep(0)
+    async def _look_up(self, port: int) -> None:
+        await asyncio.sleep(0)  # as above
+        self._greet(port, await self._smtpd.names.look_up(self._address))
+
+    def _greet(self, port: int, found: ClientName) -> None:
         if self._transport.is_closing():
             return
+        smtpd = self._smtpd
+        client = Client(found.name, self._address, port, found.reverse_name)
         self._standing = smtpd.standing(client)
         if self._standing.counted:
             smtpd.attendance.connect(self._address)
@@ -216,8 +222,9 @@ class Connection(asyncio.Protocol):
         """The client has gone."""
         self._timer.cancel()
         smtpd = self._smtpd
-        if self._session is not None:
-            self._session.lost()
+        session, self._session = self._session, None  # they hold each other
+        if session is not None:
+            session.lost()
             if self._standing.counted:
                 smtpd.attendance.disconnect(self._address)
         smtpd.connections.discard(self)

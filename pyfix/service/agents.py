@@ -1,10 +1,15 @@
 """The delivery agents, as the queue manager sees them: a transport's name, and a pool of connections for each."""
 
 import re
+from asyncio import Future
 from collections.abc import Callable
+from functools import partial
+
+from msgspec import Struct
 
 from pyfix.service.calling import Unavailable
-from pyfix.service.client import Client
+from pyfix.service.client import Client, ClientSession, Unread
+from pyfix.service.cycle import Cycle
 from pyfix.service.delivery import Deliver, Delivered, Recipient
 from pyfix.service.interface import ServiceError
 from pyfix.spool.active import ActiveFile, ActiveQueue
@@ -24,28 +29,41 @@ class AgentTrouble(Exception):
         super().__init__(message)
 
 
+class _Attempt(Struct):
+    """A delivery on its way."""
+
+    client: Client
+    request: Deliver
+    file: ActiveFile
+    then: Callable[[Delivered | AgentTrouble], None]
+    # a call that no agent has read is sent once more
+    again: bool = True
+
+
 class Agents:
     """Calls delivery agents. ``connect`` makes a client of a transport's io.pyfix.Delivery."""
 
-    def __init__(self, active: ActiveQueue, connect: Callable[[str], Client]) -> None:
+    def __init__(self, active: ActiveQueue, cycle: Cycle, connect: Callable[[str], Client]) -> None:
         self._active = active
+        self._cycle = cycle
         self._connect = connect
         self._clients: dict[str, Client] = {}
 
-    async def deliver(
-        self, transport: str, nexthop: str, recipients: tuple[Recipient, ...], file: ActiveFile
-    ) -> Delivered:
-        """Has the transport's agent deliver. No outcomes: the file is gone. Raises AgentTrouble."""
+    def deliver(
+        self,
+        transport: str,
+        nexthop: str,
+        recipients: tuple[Recipient, ...],
+        file: ActiveFile,
+        then: Callable[[Delivered | AgentTrouble], None],
+    ) -> None:
+        """Has the transport's agent deliver. ``then`` gets the answer; one without outcomes: the file is gone."""
         client = self._clients.get(transport)
         if client is None:
             if not _TRANSPORT.fullmatch(transport):
-                raise AgentTrouble(f"bad transport name: {transport[:80]!r}", _UNAVAILABLE)
+                then(AgentTrouble(f"bad transport name: {transport[:80]!r}", _UNAVAILABLE))
+                return
             client = self._clients[transport] = self._connect(transport)
-        try:
-            # Connecting is a step of its own, for its failure is harmless: nobody has seen the mail.
-            session = await client.session()
-        except Unavailable as error:
-            raise AgentTrouble(f"connect to transport {transport}: {error}", _UNAVAILABLE) from None
         envelope = file.envelope
         request = Deliver(
             queue_id=file.queue_id,
@@ -63,12 +81,44 @@ class Agents:
             envid=envelope.envid,
             ret=envelope.ret,
         )
+        attempt = _Attempt(client, request, file, then)
+        session = client.idle()
+        if session is None:
+            self._cycle.spawn(self._send_on_new(attempt))
+        else:
+            self._send(attempt, session)
+
+    async def _send_on_new(self, attempt: _Attempt) -> None:
         try:
-            with self._active.opened(file) as descriptor:
-                delivered: Delivered = await client.call("Deliver", request, (descriptor,), session)
+            # Connecting is a step of its own, for its failure is harmless: nobody has seen the mail.
+            session = await attempt.client.connect()
+        except Unavailable as error:
+            text = f"connect to transport {attempt.request.transport}: {error}"
+            attempt.then(AgentTrouble(text, _UNAVAILABLE))
+        else:
+            self._send(attempt, session)
+        self._cycle.kick()
+
+    def _send(self, attempt: _Attempt, session: ClientSession) -> None:
+        try:
+            descriptor = self._active.hold(attempt.file)
         except FileNotFoundError:
             session.release()
-            return Delivered(())
-        except (Unavailable, ServiceError) as error:
-            raise AgentTrouble(f"transport {transport} failure: {error}", _LOST) from None
-        return delivered
+            attempt.then(Delivered(()))
+            return
+        reply = session.send("Deliver", attempt.request, (descriptor,))
+        self._cycle.follow(reply, partial(self._answered, attempt, session))
+
+    def _answered(self, attempt: _Attempt, session: ClientSession, reply: Future[Delivered]) -> None:
+        self._active.let_go(attempt.file)
+        session.release()
+        error = reply.exception()
+        if error is None:
+            attempt.then(reply.result())
+        elif attempt.again and isinstance(error, Unread):
+            attempt.again = False
+            self._cycle.spawn(self._send_on_new(attempt))
+        elif isinstance(error, (Unavailable, ServiceError)):
+            attempt.then(AgentTrouble(f"transport {attempt.request.transport} failure: {error}", _LOST))
+        else:
+            raise error

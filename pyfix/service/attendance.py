@@ -34,7 +34,7 @@ class Attendance:
 
     def _tell(self, method: str, address: str) -> None:
         if self._session is not None and not self._session.closed:
-            self._session.send(method, Attendant(self._service, address))
+            self._session.oneway(method, Attendant(self._service, address))
             return
         self._waiting.append((method, address))
         if self._connecting is None or self._connecting.done():
@@ -47,5 +47,5 @@ class Attendance:
             self._waiting.clear()
             return
         for method, address in self._waiting:
-            self._session.send(method, Attendant(self._service, address))
+            self._session.oneway(method, Attendant(self._service, address))
         self._waiting.clear()

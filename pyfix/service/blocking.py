@@ -72,13 +72,18 @@ class BlockingClient:
 def serve_blocking(implementation: Implementation, sock: socket.socket, idle_timeout: float | None) -> None:
     """Serves a connection until its peer closes it or ``idle_timeout`` seconds pass between calls.
 
-    Handlers are plain functions. Exceptions other than ServiceError are bugs and propagate.
+    The last call of a peer that has gone is not carried out. Handlers are plain functions. Exceptions other than
+    ServiceError are bugs and propagate.
     """
     connection = Connection(peer_of(sock))
     channel = BlockingChannel(sock, idle_timeout)
     try:
         while (frame := channel.receive()) is not None:
             fds = list(frame.fds)
+            if channel.abandoned():
+                # Nobody will know that it was done: a queue manager that was ended meanwhile asks for it again.
+                close_fds(fds)
+                return
             try:
                 request = decode_request(frame.data)
                 entry, call = implementation.begin(request, fds, connection)

@@ -6,7 +6,6 @@ on a new connection, once.
 
 import asyncio
 import errno
-import os
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -31,7 +30,8 @@ class ClientSession:
         self._client = client
         self._channel = channel
         self._loop = loop
-        self._pending: deque[tuple[str, asyncio.Future[Any]]] = deque()
+        # method, reply, and when it was called
+        self._pending: deque[tuple[str, asyncio.Future[Any], float]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         channel.on_frame = self._on_frame
         channel.on_close = self._on_close
@@ -47,10 +47,10 @@ class ClientSession:
         if self._channel.closed:
             _fail(future, Unavailable(f"{self._client.path}: connection lost"))
             return future
-        self._pending.append((method, future))
+        self._pending.append((method, future, self._loop.time()))
         self._channel.send(self._client.codec.encode(method, parameters), fds)
         if self._timer is None and self._client.timeout is not None:
-            self._timer = self._loop.call_later(self._client.timeout, self._timed_out)
+            self._timer = self._loop.call_later(self._client.timeout, self._look_at_clock)
         return future
 
     async def call(self, method: str, parameters: msgspec.Struct, fds: Sequence[int] = ()) -> Any:
@@ -66,7 +66,6 @@ class ClientSession:
         if self._pending or self._channel.closed:
             self.close()
         else:
-            self._stop_timer()
             self._client.keep(self)
 
     def close(self) -> None:
@@ -75,14 +74,10 @@ class ClientSession:
         self._fail(f"{self._client.path}: connection closed")
 
     def _on_frame(self, frame: Frame) -> None:
-        for fd in frame.fds:  # no service answers with descriptors
-            os.close(fd)
         if not self._pending:
             self.close()
             return
-        method, future = self._pending.popleft()
-        if not self._pending:
-            self._stop_timer()
+        method, future, _ = self._pending.popleft()
         if future.done():
             return
         try:
@@ -93,22 +88,27 @@ class ClientSession:
     def _on_close(self, error: OSError | FramingError | None) -> None:
         unread = isinstance(error, OSError) and error.errno in (errno.ECONNRESET, errno.EPIPE)
         self._client.drop(self)
-        self._fail(f"{self._client.path}: {error or 'connection lost'}", _Unread if unread else Unavailable)
+        self._fail(f"{self._client.path}: {error or 'connection lost'}", Unread if unread else Unavailable)
 
-    def _timed_out(self) -> None:
+    def _look_at_clock(self) -> None:
+        """Ends a session whose oldest call has waited for too long. One timer serves for many calls."""
         self._timer = None
-        self._channel.close()
-        self._fail(f"{self._client.path}: no answer within {self._client.timeout} s")
+        timeout = self._client.timeout
+        if not self._pending or timeout is None:
+            return
+        left = self._pending[0][2] + timeout - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look_at_clock)
+        else:
+            self._channel.close()
+            self._fail(f"{self._client.path}: no answer within {timeout} s")
 
-    def _stop_timer(self) -> None:
+    def _fail(self, message: str, kind: type[Unavailable] = Unavailable) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-    def _fail(self, message: str, kind: type[Unavailable] = Unavailable) -> None:
-        self._stop_timer()
         while self._pending:
-            _, future = self._pending.popleft()
+            _, future, _ = self._pending.popleft()
             if not future.done():
                 _fail(future, kind(message))
 
@@ -118,7 +118,7 @@ def _fail(future: asyncio.Future[Any], error: Exception) -> None:
     future.exception()  # a call sent ahead may have nobody waiting: that is no mistake
 
 
-class _Unread(Unavailable):
+class Unread(Unavailable):
     """The service went away with the call still unread: it may be sent again."""
 
 
@@ -133,11 +133,15 @@ class Client:
 
     async def session(self) -> ClientSession:
         """A connection, reused or new. Raises Unavailable."""
+        return self.idle() or await self.connect()
+
+    def idle(self) -> ClientSession | None:
+        """A connection that is there and free."""
         while self._idle:
             session = self._idle.pop()
             if not session.closed:
                 return session
-        return await self._connect()
+        return None
 
     async def call(
         self, method: str, parameters: msgspec.Struct, fds: Sequence[int] = (), session: ClientSession | None = None
@@ -146,8 +150,8 @@ class Client:
         session = session or await self.session()
         try:
             reply = await session.send(method, parameters, fds)
-        except _Unread:
-            session = await self._connect()
+        except Unread:
+            session = await self.connect()
             try:
                 reply = await session.send(method, parameters, fds)
             except BaseException:
@@ -165,12 +169,13 @@ class Client:
         session.oneway(method, parameters)
         session.release()
 
-    async def _connect(self) -> ClientSession:
+    async def connect(self) -> ClientSession:
+        """A new connection. Raises Unavailable."""
         loop = asyncio.get_running_loop()
         patience = CONNECT_PATIENCE
         while True:
             try:
-                return ClientSession(self, Channel(loop, connect(self.path)), loop)
+                return ClientSession(self, Channel(loop, connect(self.path), fds=False), loop)
             except OSError as error:
                 if error.errno not in CONNECT_AGAIN or patience <= 0:
                     raise Unavailable(f"connect to {self.path}: {error.strerror}") from None

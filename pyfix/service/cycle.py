@@ -6,6 +6,7 @@ any more.
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from pyfix.service.role import Role
@@ -31,7 +32,7 @@ class Cycle:
         self._on_error = on_error
         self._loop = asyncio.get_running_loop()
         self._due = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[Any]] = set()
         self._alarm: asyncio.TimerHandle | None = None
 
     def kick(self) -> None:
@@ -56,8 +57,13 @@ class Cycle:
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
 
+    def follow(self, future: asyncio.Future[Any], then: Callable[[asyncio.Future[Any]], None]) -> None:
+        """Calls a function with a future that is done; a turn is due after that."""
+        self._tasks.add(future)
+        future.add_done_callback(partial(self._on_answer, then))
+
     async def finish(self) -> None:
-        """Goes on until no task is left."""
+        """Goes on until no task is left, and no future that is followed."""
         while self._tasks:
             await asyncio.wait(self._tasks)
             self._run()
@@ -68,6 +74,14 @@ class Cycle:
             self._turn()
         except Exception as error:  # noqa: BLE001 -- whoever it goes to ends the process
             self._on_error(error)
+
+    def _on_answer(self, then: Callable[[asyncio.Future[Any]], None], future: asyncio.Future[Any]) -> None:
+        self._tasks.discard(future)
+        try:
+            then(future)
+        except Exception as error:  # noqa: BLE001 -- as above
+            self._on_error(error)
+        self.kick()
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

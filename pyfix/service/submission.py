@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from pyfix.service import cleanup, postdrop
 from pyfix.service.calling import Unavailable
-from pyfix.service.client import Client
+from pyfix.service.client import Client, ClientSession
 from pyfix.service.interface import Nothing, ServiceError
 from pyfix.system.pipe import open_pipe
 from pyfix.system.pipe_writer import PipeWriter
@@ -30,7 +30,7 @@ class Submission:
     Raises OSError when there is no pipe to be had. ``on_room`` is called when the pipe has taken all that was held.
     """
 
-    __slots__ = ("_client", "_loop", "_reading", "_request", "_task", "_whole", "content")
+    __slots__ = ("_client", "_connecting", "_loop", "_on_done", "_reading", "_request", "_session", "content")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, client: Client, request: Struct, on_room: Callable[[], None]
@@ -40,46 +40,71 @@ class Submission:
         self._loop = loop
         self._client = client
         self._request = request
-        self._whole: asyncio.Future[None] = loop.create_future()
-        self._task: asyncio.Task[Any] | None = None
+        self._session: ClientSession | None = None
+        self._connecting: asyncio.Task[ClientSession] | None = None
+        self._on_done: Callable[[asyncio.Future[Any]], None] | None = None
 
-    def commit(self, on_done: Callable[["asyncio.Task[Any]"], None]) -> None:
+    def commit(self, on_done: Callable[[asyncio.Future[Any]], None]) -> None:
         """The content is whole: asks for the message to be kept.
 
-        ``on_done`` gets a task: its result is Committed, its exception one of the service's errors or Unavailable.
+        ``on_done`` gets a future: its result is Committed, its exception one of the service's errors or Unavailable.
         """
         self.content.finish()
-        self._whole.set_result(None)
-        self._start().add_done_callback(on_done)
+        self._on_done = on_done
+        self._start()
+        if self._connecting is None or self._connecting.done():
+            self._commit()
 
     def abort(self) -> None:
-        """Nothing of the message is to stay."""
+        """Nothing of the message is to stay. Nobody is told any more."""
+        self._on_done = None
         self.content.close()
-        if self._task is not None:
-            self._task.cancel()
-        # A task that is cancelled before it began runs nothing, no finally clause either.
+        self._close_reading()
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._session is not None:
+            self._session.close()
+
+    def _start(self) -> None:
+        """Lets the service read from now on."""
+        if self._session is not None or self._connecting is not None:
+            return
+        session = self._client.idle()
+        if session is not None:
+            self._open(session)
+        else:
+            self._connecting = self._loop.create_task(self._client.session())
+            self._connecting.add_done_callback(self._connected)
+
+    def _connected(self, connecting: asyncio.Task[ClientSession]) -> None:
+        if not connecting.cancelled() and connecting.exception() is None:
+            self._open(connecting.result())
+        self._close_reading()
+        if self._on_done is not None:
+            self._commit()
+
+    def _open(self, session: ClientSession) -> None:
+        if self._reading < 0:  # dropped while the connection was made
+            session.release()
+            return
+        self._session = session
+        session.oneway("Open", self._request, (self._reading,))
         self._close_reading()
 
-    def _start(self) -> asyncio.Task[Any]:
-        """Lets the service read from now on."""
-        if self._task is None:
-            self._task = self._loop.create_task(self._submit())
-        return self._task
+    def _commit(self) -> None:
+        if self._session is not None:
+            self._session.send("Commit", Nothing()).add_done_callback(self._committed)
+        elif self._on_done is not None and self._connecting is not None:
+            self._on_done(self._connecting)
 
-    async def _submit(self) -> Any:
-        try:
-            session = await self._client.session()
-            session.oneway("Open", self._request, (self._reading,))
-        finally:
-            self._close_reading()
-        try:
-            await self._whole
-            reply = await session.send("Commit", Nothing())
-        except BaseException:
-            session.close()
-            raise
-        session.release()
-        return reply
+    def _committed(self, reply: asyncio.Future[Any]) -> None:
+        assert self._session is not None
+        if reply.exception() is None:
+            self._session.release()
+        else:
+            self._session.close()
+        if self._on_done is not None:
+            self._on_done(reply)
 
     def _close_reading(self) -> None:
         if self._reading >= 0:
@@ -116,10 +141,10 @@ class Message:
         self._then = then
         self._submission.commit(self._done)
 
-    def _done(self, task: "asyncio.Task[cleanup.Committed | postdrop.Committed]") -> None:
+    def _done(self, done: "asyncio.Future[cleanup.Committed | postdrop.Committed]") -> None:
         assert self._then is not None
         try:
-            reply = Reply(250, "2.0.0", f"Ok: queued as {task.result().queue_id}")
+            reply = Reply(250, "2.0.0", f"Ok: queued as {done.result().queue_id}")
         except cleanup.Refused as refused:
             why = refused.parameters
             reply = Reply(why.code, why.status, why.text)

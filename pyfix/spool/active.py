@@ -189,6 +189,14 @@ class ActiveQueue:
     @contextlib.contextmanager
     def opened(self, file: ActiveFile) -> Iterator[int]:
         """The message's read-only descriptor, within the context. Raises FileNotFoundError, and then it is gone."""
+        descriptor = self.hold(file)
+        try:
+            yield descriptor
+        finally:
+            self.let_go(file)
+
+    def hold(self, file: ActiveFile) -> int:
+        """The message's read-only descriptor, until ``let_go``. Raises FileNotFoundError, and then it is gone."""
         if file.descriptor < 0:
             try:
                 file.descriptor = self._spool.open("active", file.queue_id)
@@ -197,12 +205,13 @@ class ActiveQueue:
                 raise
             self._kept += 1
         file.users += 1
-        try:
-            yield file.descriptor
-        finally:
-            file.users -= 1
-            if self._kept > _KEPT_LIMIT and not file.users:
-                self._drop(file)
+        return file.descriptor
+
+    def let_go(self, file: ActiveFile) -> None:
+        """The descriptor is not in use any more."""
+        file.users -= 1
+        if self._kept > _KEPT_LIMIT and not file.users:
+            self._drop(file)
 
     def _drop(self, file: ActiveFile) -> None:
         if file.descriptor >= 0:

@@ -17,6 +17,8 @@ def read_content(descriptor: int, content_offset: int, chunk_size: int = CHUNK_S
     reader = RecordReader(descriptor, content_offset)
     while chunk := reader.read_text(chunk_size):
         yield chunk
+        if reader.stands_at(EXTRACTED):
+            return
     offset = reader.offset
     record = reader.read()
     if record is None or record.type != EXTRACTED:

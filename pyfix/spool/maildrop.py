@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from pyfix.spool import queue_file, record
-from pyfix.spool.queue_file import EnvelopeReader, QueuedRecipient, encode_attribute
+from pyfix.spool.queue_file import EnvelopeReader, QueuedRecipient, encode_attributes
 from pyfix.spool.record import CorruptFile, RecordReader, TextEncoder, encode
 from pyfix.system.durable import DurableFile
 
@@ -136,12 +136,12 @@ class MaildropWriter:
         parts = [
             queue_file.encode_time(submission.arrival_usec),
             queue_file.encode_dsn(submission.envid, submission.ret),
-            *(encode_attribute(name, value) for name, value in attributes.items()),
+            encode_attributes(attributes),
         ]
         if submission.full_name:
             parts.append(encode(record.FULL, submission.full_name.encode()))
         parts.append(encode(record.FROM, submission.sender.encode()))
-        notify = encode_attribute("notify_flags", submission.notify) if submission.notify else b""
+        notify = encode_attributes({"notify_flags": submission.notify}) if submission.notify else b""
         parts += [notify + encode(record.RECIPIENT, address.encode()) for address in submission.recipients]
         parts.append(encode(record.MESSAGE, b""))
         self._put(b"".join(parts))

@@ -25,21 +25,20 @@ from typing import ClassVar
 from msgspec import Struct
 
 from pyfix.spool import record
-from pyfix.spool.record import CorruptFile, Record, RecordReader, TextEncoder, encode, parse_number
+from pyfix.spool.record import CorruptFile, RecordReader, TextEncoder, encode, parse_number
 from pyfix.system.durable import DurableFile
 
 NOTIFY_NEVER, NOTIFY_SUCCESS, NOTIFY_FAILURE, NOTIFY_DELAY = 1, 2, 4, 8
 SMTPUTF8_REQUESTED, SMTPUTF8_HEADER, SMTPUTF8_SENDER, SMTPUTF8_RECIPIENT = 1, 2, 4, 8
 
 _BUFFER_SIZE = 65536
-_SIZE_RECORD_SIZE = 2 + 6 * 15 + 5
 _RET_FLAGS = {"FULL": 1, "HDRS": 2}
 _RET_NAMES = {b"1": "FULL", b"2": "HDRS"}
 ENVELOPE_TYPES = frozenset(bytes([kind]) for kind in b"CTcFILSDRO/WVA>KreP")
 _ATTRIBUTE_LIMIT = 100
-# What attributes tell of the envelope itself; the others tell where the message came from.
-_OWN_ATTRIBUTES = frozenset(
-    {b"create_time", b"dsn_orig_rcpt", b"encoding", b"envelope_id", b"notify_flags", b"ret_flags"}
+# All but those that tell of the envelope itself: they tell where the message came from.
+_ORIGIN = record.other_attributes(
+    [b"create_time", b"dsn_orig_rcpt", b"encoding", b"envelope_id", b"notify_flags", b"ret_flags"]
 )
 _FORBIDDEN = re.compile(r"[\0\r\n]")
 
@@ -130,9 +129,11 @@ def _text(value: str) -> bytes:
     return value.encode("utf-8")
 
 
-def encode_attribute(name: str, value: str | int) -> bytes:
-    """An A record. Raises ValueError for NUL, CR or LF."""
-    return encode(record.ATTRIBUTE, _text(f"{name}={value}"))
+def encode_attributes(attributes: Mapping[str, str | int]) -> bytes:
+    """A records. Raises ValueError for NUL, CR or LF."""
+    texts = [f"{name}={value}" for name, value in attributes.items()]
+    _text("".join(texts))  # one look for all of them
+    return b"".join([encode(record.ATTRIBUTE, text.encode("utf-8")) for text in texts])
 
 
 def encode_time(usec: int) -> bytes:
@@ -145,9 +146,9 @@ def encode_recipient(recipient: NewRecipient) -> bytes:
     address = _text(recipient.address)
     parts = []
     if recipient.notify:
-        parts.append(encode_attribute("notify_flags", recipient.notify))
+        parts.append(encode_attributes({"notify_flags": recipient.notify}))
     if recipient.orcpt:
-        parts.append(encode_attribute("dsn_orig_rcpt", recipient.orcpt))
+        parts.append(encode_attributes({"dsn_orig_rcpt": recipient.orcpt}))
     original = _text(recipient.original) if recipient.original else address
     parts += (encode(record.ORIGINAL, original), encode(record.RECIPIENT, address))
     return b"".join(parts)
@@ -155,8 +156,8 @@ def encode_recipient(recipient: NewRecipient) -> bytes:
 
 def encode_dsn(envid: str, ret: str) -> bytes:
     """The A records of RFC 3461 ENVID and RET, where they are not empty."""
-    records = encode_attribute("envelope_id", to_xtext(envid)) if envid else b""
-    return records + encode_attribute("ret_flags", _RET_FLAGS[ret]) if ret else records
+    records = encode_attributes({"envelope_id": to_xtext(envid)}) if envid else b""
+    return records + encode_attributes({"ret_flags": _RET_FLAGS[ret]}) if ret else records
 
 
 def to_xtext(text: str) -> str:
@@ -217,14 +218,14 @@ class QueueFileWriter:
         """Write the envelope. Raises ValueError for a NUL, CR or LF in it."""
         self._message = message
         parts = [
-            _size_record((0,) * 6),
+            _NO_SIZE,
             encode_time(message.arrival_usec),
-            encode_attribute("create_time", message.create_time),
+            encode_attributes({"create_time": message.create_time}),
             encode_dsn(message.envid, message.ret),
-            *(encode_attribute(name, value) for name, value in message.attributes.items()),
+            encode_attributes(message.attributes),
         ]
         if message.encoding:
-            parts.append(encode_attribute("encoding", message.encoding))
+            parts.append(encode_attributes({"encoding": message.encoding}))
         if message.full_name:
             parts.append(encode(record.FULL, _text(message.full_name)))
         parts.append(encode(record.FROM, _text(message.sender)))
@@ -232,7 +233,7 @@ class QueueFileWriter:
             parts.append(encode(record.WARN, b"%15d" % message.warn_time))
         self._put(b"".join(parts))
         self._put_recipients(message.recipients)
-        self._put(encode(record.MESSAGE, b""))
+        self._put(_START_OF_CONTENT)
         self.content_offset = self.size
 
     def write_content(self, chunk: bytes) -> None:
@@ -252,19 +253,16 @@ class QueueFileWriter:
         assert self._message is not None
         self._put(self._encoder.finish())
         data_size = self.size - self.content_offset
-        parts = [encode(record.EXTRACTED, b"")]
-        parts += [encode_attribute(name, value) for name, value in (attributes or {}).items()]
-        self._put(b"".join(parts))
+        self._put(_END_OF_CONTENT + encode_attributes(attributes or {}))
         self._put_recipients(recipients)
         utf8 = self._message.smtputf8 if smtputf8 is None else smtputf8
         fields = (data_size, self.content_offset, self._started, self._qmgr_flags, data_size, utf8)
         if self._file.size:
-            self._put(encode(record.END, b""))
             self._file.overwrite(0, _size_record(fields))
         else:
             # Nothing is written yet: the first part in the buffer begins with the preliminary size record.
-            self._buffer[0] = _size_record(fields) + self._buffer[0][_SIZE_RECORD_SIZE:]
-            self._put(encode(record.END, b""))
+            self._buffer[0] = _size_record(fields) + self._buffer[0][len(_NO_SIZE) :]
+        self._put(_END)
 
     @property
     def recipient_count(self) -> int:
@@ -283,7 +281,13 @@ class QueueFileWriter:
 
 
 def _size_record(fields: tuple[int, ...]) -> bytes:
-    return encode(record.SIZE, b" ".join([b"%15d" % field for field in fields]))
+    return encode(record.SIZE, b"%15d %15d %15d %15d %15d %15d" % fields)
+
+
+_NO_SIZE = _size_record((0,) * 6)
+_START_OF_CONTENT = encode(record.MESSAGE, b"")
+_END_OF_CONTENT = encode(record.EXTRACTED, b"")
+_END = encode(record.END, b"")
 
 
 class EnvelopeReader:
@@ -298,7 +302,7 @@ class EnvelopeReader:
         origin: bool = True,
     ) -> None:
         self._reader = reader
-        self._origin = origin
+        self._pass_over = None if origin else _ORIGIN
         self._limit = max(recipient_limit, 1)
         self._types = types
         self._next = 0
@@ -314,82 +318,72 @@ class EnvelopeReader:
         self.arrival_usec = -1
         self.warn = (0, 0)
 
-    def read_segment(self, *ends: bytes) -> Record:
-        """Read up to a record of one of the types ``ends``, which is returned."""
-        while True:
-            item = self._reader.read()
-            if item is None:
-                raise CorruptFile(self._reader.offset, f"the file ends without the record {ends[-1].decode()}")
-            kind = item.type
+    def read_segment(self, *ends: bytes) -> bytes:
+        """Read up to a record of one of the types ``ends``, and tell which it was."""
+        takers, types = self._takers, self._types
+        for offset, kind, data in self._reader.records(self._pass_over):
             if kind in ends:
                 self._forget()
-                return item
-            if kind not in self._types:
-                raise CorruptFile(item.offset, f"unexpected record type {kind!r} in the envelope")
-            take = self._takers.get(kind)
+                return kind
+            if kind not in types:
+                raise CorruptFile(offset, f"unexpected record type {kind!r} in the envelope")
+            take = takers.get(kind)
             if take is not None:
-                take(self, item)
+                take(self, offset, data)
             elif kind == record.FROM and record.FROM in self.texts:
-                raise CorruptFile(item.offset, "multiple sender records")
+                raise CorruptFile(offset, "multiple sender records")
             else:
-                self.texts[kind] = item.data.decode("utf-8", "replace")
+                self.texts[kind] = data.decode("utf-8", "replace")
+        raise CorruptFile(self._reader.offset, f"the file ends without the record {ends[-1].decode()}")
 
-    def _forget(self, _: Record | None = None) -> None:
+    def _forget(self, _offset: int = 0, _data: bytes = b"") -> None:
         self._original, self._orcpt, self._notify = None, "", 0
 
-    def _take_original(self, item: Record) -> None:
-        self._original = item.data.decode("utf-8", "replace")
+    def _take_original(self, _offset: int, data: bytes) -> None:
+        self._original = data.decode("utf-8", "replace")
 
-    def _take_warning(self, item: Record) -> None:
-        self.warn = (self._number(item, item.data), item.offset)
+    def _take_warning(self, offset: int, data: bytes) -> None:
+        self.warn = (_number(offset, record.WARN, data), offset)
 
-    def _take_recipient(self, item: Record) -> None:
+    def _take_recipient(self, offset: int, data: bytes) -> None:
         if len(self.recipients) < self._limit:
-            address = item.data.decode("utf-8", "replace")
+            address = data.decode("utf-8", "replace")
             original = self._original if self._original not in (None, address) else ""
             assert original is not None
-            self.recipients.append(QueuedRecipient(item.offset, address, original, self._orcpt, self._notify))
+            self.recipients.append(QueuedRecipient(offset, address, original, self._orcpt, self._notify))
             self._forget()
             self._next = self._reader.offset
         elif not self.rest:
             self.rest = self._next
 
-    def _take_attribute(self, item: Record) -> None:
-        key, equals, data = item.data.partition(b"=")
+    def _take_attribute(self, offset: int, data: bytes) -> None:
+        key, equals, value = data.partition(b"=")
         key = key.strip(b" \t")
         if not key or not equals:
-            raise CorruptFile(item.offset, f"malformed attribute: {item.data[:80]!r}")
-        if not self._origin and key not in _OWN_ATTRIBUTES:
-            return
-        name, value = key.decode("utf-8", "replace"), data.strip(b" \t").decode("utf-8", "replace")
+            raise CorruptFile(offset, f"malformed attribute: {data[:80]!r}")
+        name, text = key.decode("utf-8", "replace"), value.strip(b" \t").decode("utf-8", "replace")
         if name == "dsn_orig_rcpt":
-            self._orcpt = value
+            self._orcpt = text
         elif name == "notify_flags":
-            self._notify = self._number(item, value.encode())
+            self._notify = _number(offset, record.ATTRIBUTE, value.strip(b" \t"))
         elif len(self.attributes) >= _ATTRIBUTE_LIMIT and name not in self.attributes:
-            raise CorruptFile(item.offset, "too many attributes")
+            raise CorruptFile(offset, "too many attributes")
         else:
-            self.attributes[name] = value
+            self.attributes[name] = text
 
-    def _take_size(self, item: Record) -> None:
-        if item.offset != 0:
-            raise CorruptFile(item.offset, "a size record that is not the first")
-        fields = [parse_number(field) for field in item.data.split()]
-        numbers = [field for field in fields if field is not None]
-        if not 2 <= len(numbers) <= 8 or len(numbers) != len(fields):
-            raise CorruptFile(item.offset, f"malformed size record: {item.data[:120]!r}")
-        self.fields = tuple(numbers) + (0,) * (6 - len(numbers))
+    def _take_size(self, offset: int, data: bytes) -> None:
+        if offset != 0:
+            raise CorruptFile(offset, "a size record that is not the first")
+        fields = data.split()
+        if not 2 <= len(fields) <= 8 or not b"".join(fields).isdigit() or max(map(len, fields)) > record.NUMBER_DIGITS:
+            raise CorruptFile(offset, f"malformed size record: {data[:120]!r}")
+        self.fields = tuple(map(int, fields)) + (0,) * (6 - len(fields))
 
-    def _take_time(self, item: Record) -> None:
-        seconds, _, usec = item.data.partition(b" ")
+    def _take_time(self, offset: int, data: bytes) -> None:
         if self.arrival_usec < 0:
-            self.arrival_usec = self._number(item, seconds) * 1_000_000 + self._number(item, usec or b"0")
-
-    def _number(self, item: Record, data: bytes) -> int:
-        number = parse_number(data)
-        if number is None:
-            raise CorruptFile(item.offset, f"malformed number in a record of type {item.type!r}: {data[:40]!r}")
-        return number
+            seconds, _, usec = data.partition(b" ")
+            self.arrival_usec = _number(offset, record.TIME, seconds) * 1_000_000
+            self.arrival_usec += _number(offset, record.TIME, usec or b"0")
 
     def number_attribute(self, name: str) -> int:
         """An attribute that is a number, removed; 0 if it is missing or malformed."""
@@ -401,7 +395,7 @@ class EnvelopeReader:
         envid = self.attributes.pop("envelope_id", "")
         return from_xtext(envid) if envid else "", ret
 
-    _takers: ClassVar[dict[bytes, Callable[["EnvelopeReader", Record], None]]] = {
+    _takers: ClassVar[dict[bytes, Callable[["EnvelopeReader", int, bytes], None]]] = {
         record.RECIPIENT: _take_recipient,
         record.ORIGINAL: _take_original,
         record.ATTRIBUTE: _take_attribute,
@@ -411,6 +405,13 @@ class EnvelopeReader:
         record.TIME: _take_time,
         record.WARN: _take_warning,
     }
+
+
+def _number(offset: int, kind: bytes, data: bytes) -> int:
+    number = parse_number(data)
+    if number is None:
+        raise CorruptFile(offset, f"malformed number in a record of type {kind!r}: {data[:40]!r}")
+    return number
 
 
 def read_envelope(descriptor: int, recipient_limit: int = 20_000, *, origin: bool = True) -> Envelope:
@@ -462,7 +463,7 @@ def read_recipients(
     """More recipients, from ``rest`` on, and the next ``rest``. Raises CorruptFile and OSError."""
     reader = RecordReader(descriptor, rest)
     state = EnvelopeReader(reader, recipient_limit)
-    if state.read_segment(record.MESSAGE, record.END).type == record.MESSAGE:
+    if state.read_segment(record.MESSAGE, record.END) == record.MESSAGE:
         _skip_content(reader, envelope.content_offset, envelope.data_size)
         state.read_segment(record.END)
     return tuple(state.recipients), state.rest

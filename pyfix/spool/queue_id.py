@@ -23,7 +23,7 @@ _VALUES = {digit: value for value, digit in enumerate(_DIGITS)}
 _COUNTER_BITS = 6
 
 _LONG = re.compile(r"[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{10,20}z[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-y]{1,12}")
-_SHORT = re.compile(r"[0-9A-F]{6,21}")
+_ANY = re.compile(rf"{_LONG.pattern}|[0-9A-F]{{6,21}}")
 
 
 def _encode(value: int, base: int, width: int) -> str:
@@ -63,7 +63,7 @@ class QueueIds:
 
 def is_queue_id(text: str) -> bool:
     """Whether ``text`` is a long or a short queue ID, and so safe as a file name: letters and digits only, bounded."""
-    return _LONG.fullmatch(text) is not None or _SHORT.fullmatch(text) is not None
+    return _ANY.fullmatch(text) is not None
 
 
 def is_long(queue_id: str) -> bool:

@@ -6,7 +6,8 @@ LINE_LIMIT is cut into L records and one N record.
 """
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 # Postfix's names (rec_type.h)
@@ -25,6 +26,9 @@ RECORD_LIMIT = 1 << 20
 
 REVERSE_JUMPS_LIMIT = 10_000
 """How many pointer records may lead backwards before a file is taken for a loop (Postfix's limit)."""
+
+NUMBER_DIGITS = 18
+"""The most digits that a number read here may have."""
 
 _CHUNK = 65536
 _LENGTH_BYTES = 5
@@ -123,6 +127,15 @@ class TextEncoder:
         return encode(NORMAL, tail)
 
 
+# The length and the data of a record of less than 128 bytes.
+_SHORT = b"|".join(re.escape(bytes([size])) + b".{%d}" % size for size in range(128))
+
+
+def other_attributes(names: Iterable[bytes]) -> re.Pattern[bytes]:
+    """What matches short attribute records, one or more, that have none of these names."""
+    return re.compile(b"(?s:A(?!.(?:%b)=)(?:%b))+" % (b"|".join(names), _SHORT))
+
+
 class RecordReader:
     """Reads records from a file's descriptor, which it neither moves (it uses pread) nor closes.
 
@@ -172,7 +185,8 @@ class RecordReader:
 
     def _head(self) -> tuple[bytes, int, int] | None:
         """The next record's type, its head's size and its data's size; None at the end of the file."""
-        if len(self._buffer) - self._position < 1 + _LENGTH_BYTES:
+        left = len(self._buffer) - self._position
+        if left < 2 or (left < 1 + _LENGTH_BYTES and self._buffer[self._position + 1] > 127):
             self._fill(1 + _LENGTH_BYTES)
         buffer, start = self._buffer, self._position
         if start == len(buffer):
@@ -204,14 +218,6 @@ class RecordReader:
 
     def read(self) -> Record | None:
         """The next record, None at the end of the file."""
-        # Nearly all records of an envelope are shorter than 128 bytes and stand in the buffer.
-        buffer, start = self._buffer, self._position
-        data = start + 2
-        if data <= len(buffer) and (size := buffer[start + 1]) < 128:
-            end, kind = data + size, buffer[start : start + 1]
-            if end <= len(buffer) and kind not in _SPECIAL:
-                self._position = end
-                return Record(self._start + start, kind, buffer[data:end])
         while True:
             record = self._take()
             if record is None or self.raw:
@@ -220,6 +226,35 @@ class RecordReader:
                 self.follow(record)
             elif record.type != PADDING:
                 return record
+
+    def records(self, pass_over: re.Pattern[bytes] | None = None) -> Iterator[tuple[int, bytes, bytes]]:
+        """What ``read`` gives from here on, as plain tuples, for less.
+
+        Attribute records that ``pass_over`` (see ``other_attributes``) matches may be left out.
+        """
+        while True:
+            if self._position == len(self._buffer):
+                self._fill(1)
+            # Nearly all records of an envelope are shorter than 128 bytes and stand in the buffer.
+            buffer, start, position = self._buffer, self._start, self._position
+            last = len(buffer) - 2
+            while position <= last and (size := buffer[position + 1]) < 128:
+                kind = buffer[position]
+                if kind == _A and pass_over and (passed := pass_over.match(buffer, position)):
+                    position = passed.end()
+                    continue
+                data = position + 2
+                end = data + size
+                if end > last + 2 or kind in _SPECIAL:
+                    break
+                self._position = end
+                yield start + position, buffer[position : position + 1], buffer[data:end]
+                position = end
+            self._position = position
+            record = self.read()
+            if record is None:
+                return
+            yield record
 
     def follow(self, pointer: Record) -> None:
         """Go on where a pointer record leads; a pointer to 0 leads nowhere."""
@@ -244,16 +279,19 @@ class RecordReader:
         parts: list[bytes] = []
         budget = size
         while budget > 0:
-            taken = self._take_lines(parts)
-            budget -= taken
-            if taken:
-                continue
+            budget -= self._take_lines(parts)
+            if self.stands_at(EXTRACTED):
+                break
             record = self._peek_slow()
             if record is None:
                 break
             parts.append(record)
             budget -= len(record) + 1
         return b"".join(parts)
+
+    def stands_at(self, kind: bytes) -> bool:
+        """Whether a record of that type, ``raw``, is known to stand next: it is in the buffer."""
+        return self._buffer.startswith(kind, self._position)
 
     def _take_lines(self, parts: list[bytes]) -> int:
         """Take the N records of up to 16383 bytes that the buffer holds whole; how many bytes were passed."""
@@ -302,8 +340,8 @@ class RecordReader:
                 self.follow(record)
 
 
-_N = NORMAL[0]
-_SPECIAL = (POINTER, PADDING)
+_A, _N = ATTRIBUTE[0], NORMAL[0]
+_SPECIAL = POINTER + PADDING
 
 
 NAMES: dict[bytes, str] = {
@@ -343,13 +381,6 @@ NAMES: dict[bytes, str] = {
 
 
 def parse_number(data: bytes) -> int | None:
-    """A decimal number of at most 18 digits, spaces allowed around it; None for anything else, signs included."""
+    """A decimal number of at most NUMBER_DIGITS, spaces allowed around it; None for anything else, signs included."""
     digits = data.strip(b" ")
-    return int(digits) if digits.isdigit() and len(digits) <= 18 else None
-
-
-def records(descriptor: int, offset: int = 0) -> Iterator[Record]:
-    """The records from ``offset`` to the end of the file, pointers followed."""
-    reader = RecordReader(descriptor, offset)
-    while (record := reader.read()) is not None:
-        yield record
+    return int(digits) if digits.isdigit() and len(digits) <= NUMBER_DIGITS else None

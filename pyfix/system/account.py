@@ -136,30 +136,67 @@ def may_act_as(uid: int) -> bool:
     return os.geteuid() in (0, uid)
 
 
-@contextmanager
-def acting_as(uid: int, gid: int) -> Iterator[None]:
-    """Acts as an account, with that group alone, within the context; for processes with one thread.
+class Actor:
+    """Acts as one account after another, with that account's group alone; for processes with one thread.
 
-    A process that did not start as root stays who it is. Raises OSError when the identity cannot be taken. An identity
-    that cannot be laid down again ends the process: it must not serve anyone else.
+    A process that did not start as root stays who it is. Work for one account in a row takes one change of identity,
+    since none is laid down before another is needed. That is safe:
+
+    * whoever does something for an account says so first, with act_as(), and what is done for none is done after
+      be_itself(). There is no third way to an identity, and none is taken on top of another;
+    * an identity that was not taken whole is laid down at once; one that cannot be laid down ends the process, which
+      must not serve anyone else;
+    * the account's user gets no hold on the process while it waits, for its real and its saved user stay root: no
+      signal, no ptrace(2), no prlimit(2). (Its priority can be changed, as while it works: setpriority(2).)
     """
-    own = (os.geteuid(), os.getegid(), os.getgroups())
-    if own[0] != 0:
-        if own[0] != uid:
+
+    def __init__(self) -> None:
+        self._own = (os.geteuid(), os.getegid(), os.getgroups())
+        self._acts_as: tuple[int, int] | None = None
+
+    def may_act_as(self, uid: int) -> bool:
+        """Whether it is able to act as that account."""
+        return self._own[0] in (0, uid)
+
+    def act_as(self, uid: int, gid: int) -> None:
+        """Acts as that account from now on. Raises OSError when the identity cannot be taken."""
+        if (uid, gid) == self._acts_as:
+            return
+        self.be_itself()
+        if not self.may_act_as(uid):
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-        yield
-        return
-    if threading.active_count() != 1:
-        names = ", ".join(thread.name for thread in threading.enumerate())
-        raise RuntimeError(f"identities change for the whole process: only one thread may run, not {names}")
-    try:
-        _take(uid, gid)
-        yield
-    finally:
+        if self._own[0] != 0:
+            return
+        if threading.active_count() != 1:
+            names = ", ".join(thread.name for thread in threading.enumerate())
+            raise RuntimeError(f"identities change for the whole process: only one thread may run, not {names}")
+        self._acts_as = (uid, gid)
         try:
-            _lay_down(*own)
+            _take(uid, gid)
+        except BaseException:
+            self.be_itself()
+            raise
+
+    def be_itself(self) -> None:
+        """Acts as who it was at first."""
+        if self._acts_as is None:
+            return
+        try:
+            _lay_down(*self._own)
         except OSError:
             os._exit(os.EX_OSERR)
+        self._acts_as = None
+
+
+@contextmanager
+def acting_as(uid: int, gid: int) -> Iterator[None]:
+    """Acts as an account within the context, as an Actor does. Raises OSError when the identity cannot be taken."""
+    actor = Actor()
+    try:
+        actor.act_as(uid, gid)
+        yield
+    finally:
+        actor.be_itself()
 
 
 def _take(uid: int, gid: int) -> None:

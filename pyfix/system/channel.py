@@ -11,7 +11,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from pyfix.system.unix import MESSAGE_LIMIT, close_all, receive
+from pyfix.system.unix import MESSAGE_LIMIT, close_all, receive, receive_data
 from pyfix.wire.varlink import Frame, Framer, FramingError
 
 
@@ -19,13 +19,25 @@ class Channel:
     """A framed connection in an event loop.
 
     ``on_frame`` gets each message; ``on_close`` is called once, with the error that ended the connection or None at its
-    plain end or after close(). Neither is called after close() returns.
+    plain end or after close(). Neither is called after close() returns. Without ``fds`` no descriptor gets in.
     """
 
-    __slots__ = ("_drained", "_framer", "_loop", "_paused", "_queue", "_send_error", "_sock", "on_close", "on_frame")
+    __slots__ = (
+        "_drained",
+        "_framer",
+        "_loop",
+        "_paused",
+        "_queue",
+        "_receive",
+        "_send_error",
+        "_sock",
+        "on_close",
+        "on_frame",
+    )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, *, fds: bool = True) -> None:
         self._loop = loop
+        self._receive = receive if fds else receive_data
         self._sock: socket.socket | None = sock
         self._framer = Framer(MESSAGE_LIMIT)
         self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
@@ -103,7 +115,7 @@ class Channel:
     def _readable(self) -> None:
         assert self._sock is not None
         try:
-            data, fds = receive(self._sock)
+            data, fds = self._receive(self._sock)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:

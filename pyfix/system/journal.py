@@ -172,13 +172,13 @@ def _open_socket() -> socket.socket:
 
 
 def _encode(identifier: str, event: Event) -> bytes:
-    entry = [f"MESSAGE={event.message}", f"PRIORITY={event.priority}"]
-    entry += [f"{name}={value}" for name, value in event.fields.items()]
+    message, fields, priority, message_id = event
+    entry = [f"MESSAGE={message}"]
+    entry += [f"{name}={value}" for name, value in fields.items()]
     if not "".join(entry).isprintable():
         entry = [printable(field) for field in entry]
-    if event.message_id:
-        entry.append(f"MESSAGE_ID={event.message_id}")
-    entry.append(f"SYSLOG_IDENTIFIER={identifier}\nSYSLOG_FACILITY=2\n")
+    kind = f"MESSAGE_ID={message_id}\n" if message_id else ""
+    entry.append(f"PRIORITY={priority}\n{kind}SYSLOG_IDENTIFIER={identifier}\nSYSLOG_FACILITY=2\n")
     return "\n".join(entry).encode("utf-8", "backslashreplace")
 
 

@@ -10,6 +10,7 @@ import resource
 import socket
 import struct
 import time
+from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ DESCRIPTORS_IN_MESSAGE = 8
 _READ_SIZE = 32 * 1024
 _ANCILLARY_SIZE = socket.CMSG_SPACE(DESCRIPTORS_IN_MESSAGE * 4)
 _TRUNCATED = int(socket.MSG_CTRUNC)  # a plain number: enum's operators cost more than the rest of a receive()
+_TIMED_OUT = "timed out"
 _PATH_LIMIT = 107
 _BACKLOG_PAUSE = 0.02
 # What a peer can see of a full backlog or a service that is being restarted: worth a moment's patience.
@@ -92,21 +94,32 @@ class BlockingChannel:
     """A framed connection for commands and forked workers. ``timeout`` is in seconds, None for ever."""
 
     def __init__(self, sock: socket.socket, timeout: float | None) -> None:
-        sock.settimeout(timeout)
+        # The kernel keeps the time: Python would call poll() before everything else.
+        sock.settimeout(None)
+        if timeout is not None:
+            limit = struct.pack("ll", int(timeout), int(timeout % 1 * 1_000_000))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         self._sock = sock
         self._framer = Framer(MESSAGE_LIMIT)
         self._frames: deque[Frame] = deque()
 
     def send(self, message: bytes, fds: Sequence[int] = ()) -> None:
         """Sends a message, its NUL included. Raises OSError, TimeoutError among them."""
-        sent = socket.send_fds(self._sock, [message], list(fds)) if fds else 0
-        if sent < len(message):  # even sendall(b"") fails where the peer has answered and gone
-            self._sock.sendall(message[sent:])
+        try:
+            sent = socket.send_fds(self._sock, [message], list(fds)) if fds else 0
+            if sent < len(message):  # even sendall(b"") fails where the peer has answered and gone
+                self._sock.sendall(message[sent:])
+        except BlockingIOError:
+            raise TimeoutError(_TIMED_OUT) from None
 
     def receive(self) -> Frame | None:
         """The next message, None at the end. Raises OSError (TimeoutError among them) and FramingError."""
         while not self._frames:
-            data, fds = receive(self._sock)
+            try:
+                data, fds = receive(self._sock)
+            except BlockingIOError:
+                raise TimeoutError(_TIMED_OUT) from None
             if not data:
                 close_all(fds)
                 return None
@@ -116,6 +129,15 @@ class BlockingChannel:
                 close_all(fds)
                 raise
         return self._frames.popleft()
+
+    def abandoned(self) -> bool:
+        """Whether the peer has gone, and has left nothing to read."""
+        try:
+            return not self._frames and not self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def close(self) -> None:
         """Ends the connection."""
@@ -130,16 +152,20 @@ def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     data, ancillary, flags, _ = sock.recvmsg(_READ_SIZE, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)
     if not ancillary:
         return data, []
-    fds = [
-        fd
-        for level, kind, payload in ancillary
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS
-        for (fd,) in struct.iter_unpack("i", payload[: len(payload) // 4 * 4])
-    ]
+    numbers = array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            numbers.frombytes(payload[: len(payload) // 4 * 4])
+    fds = numbers.tolist()
     if flags & _TRUNCATED:
         close_all(fds)
         raise OSError(errno.EMFILE, "descriptors were lost")
     return data, fds
+
+
+def receive_data(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """What is there to read. Descriptors that come with it are not taken: the kernel closes them. Raises OSError."""
+    return sock.recv(_READ_SIZE), []
 
 
 def close_all(fds: Sequence[int]) -> None:

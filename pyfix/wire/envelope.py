@@ -82,7 +82,7 @@ def parse_mail(words: Sequence[bytes], *, strict: bool, smtputf8: bool, dsn: boo
     """
     if len(words) < 3 or words[1].upper() != b"FROM:":
         return _MAIL_SYNTAX
-    international = smtputf8 and any(word.upper() == b"SMTPUTF8" for word in words[3:])
+    international = len(words) > 3 and smtputf8 and any(word.upper() == b"SMTPUTF8" for word in words[3:])
     try:
         sender = parse_path(words[2], strict=strict, smtputf8=international)
     except PathError:

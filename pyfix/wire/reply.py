@@ -1,10 +1,11 @@
 """SMTP replies: a code, an enhanced status code and text (RFC 5321, 4.2; RFC 2034; RFC 3463)."""
 
-from typing import Final
+from typing import Final, final
 
 from msgspec import Struct
 
 
+@final
 class Reply(Struct, frozen=True):
     """A reply. ``status`` is empty for a reply without enhanced status code; ``text`` has one line for each LF."""
 

@@ -101,7 +101,7 @@ def _rcpt(dialogue: Dialogue, words: Sequence[bytes]) -> Outcome:
         smtputf8=transaction.mail.smtputf8,
         dsn=_offers_dsn(dialogue),
     )
-    if isinstance(recipient, Reply) or len(transaction.recipients) < settings.recipient_limit:
+    if type(recipient) is Reply or len(transaction.recipients) < settings.recipient_limit:
         return recipient
     transaction.overshoot += 1
     if transaction.overshoot <= settings.recipient_overshoot_limit:

@@ -38,3 +38,23 @@ def test_each_list_decides_one_thing():
 def test_unknown_words_are_errors():
     with pytest.raises(ConfigError, match="permit_tls_clientcerts is not implemented"):
         lists(local_header_rewrite_clients="permit_tls_clientcerts")
+
+
+def test_a_table_is_asked_each_time(tmp_path):
+    table = tmp_path / "peers"
+    table.write_text("192.0.2.1 OK\n")
+    of_table = lists(mynetworks=f"texthash:{table}")
+    find = of_table._mynetworks.matches
+    asked = []
+    of_table._mynetworks.matches = lambda client: asked.append(client.text) or find(client)
+    for address in ("192.0.2.1", "192.0.2.1", "192.0.2.2"):
+        of_table.standing(address, "unknown")
+    assert asked == ["192.0.2.1", "192.0.2.1", "192.0.2.2"]
+
+
+@pytest.mark.parametrize("networks", ["192.0.2.0/28", "!192.0.2.9 [2001:db8::]/32 .example.org"])
+def test_what_needs_no_table_is_found_out_once(networks):
+    fixed = lists(mynetworks=networks)
+    first = fixed.standing("192.0.2.1", "a.example.org")
+    assert fixed.standing("192.0.2.1", "a.example.org") is first
+    assert fixed.standing("192.0.2.1", "b.example.com") is not first

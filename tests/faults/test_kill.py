@@ -60,7 +60,6 @@ def test_kills_show_a_cleanup_that_acknowledges_too_early(tmp_path):
     ledger = load.Ledger()
     system = make_system(tmp_path)
     dropin = system.etc / "systemd" / "pyfix-cleanup.service.d"
-    dropin.mkdir()
     (dropin / "mutant.conf").write_text(f"[Service]\nEnvironment=PYTHONPATH={site}:{ROOT}\nRestartSec=20ms\n")
     asyncio.run(run(system, ledger, Killer(system, MUTANT_KILLS, ["cleanup"])))
     assert len(ledger.acknowledged) > MUTANT_KILLS
@@ -77,6 +76,11 @@ def make_system(directory):
     )
     system = SystemUnderTest(directory / "system", settings)
     system.next_port = port
+    # After ten kills a role would wait for seconds: right for a role that cannot live, too long for 200 kills.
+    for unit in (ROOT / "units").glob("pyfix-*.service"):
+        dropin = system.etc / "systemd" / f"{unit.name}.d"
+        dropin.mkdir(parents=True)
+        (dropin / "restart.conf").write_text("[Service]\nRestartMaxDelaySec=300ms\n")
     return system
 
 

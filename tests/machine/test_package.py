@@ -376,9 +376,12 @@ def test_removal_keeps_configuration_and_mail_and_purging_keeps_mail(deb):
         machine.wait_until((machine.root / "var/mail/root").exists, "the mail that was there")
         machine.wait_until(lambda: "is empty" in machine.run("mailq").stdout, "an empty queue")
 
-        machine.run("systemctl stop pyfix-qmgr.timer pyfix-pickup.path pyfix-pickup.timer pyfix-pickup.service")
+        # postdrop would start it
+        machine.run("systemctl mask --runtime --now pyfix-pickup.service")
+        machine.run("systemctl stop pyfix-qmgr.timer pyfix-pickup.path pyfix-pickup.timer")
         machine.run("sendmail root", input="Subject: kept\n\nbody\n")
         done = machine.run("apt-get purge -y -q pyfix")
+        machine.run("systemctl unmask --runtime pyfix-pickup.service")
         assert "pyfix: 1 files, which may be mail, are still in /var/spool/pyfix; they are kept." in done.stdout
         assert len(list((machine.root / "var/spool/pyfix/maildrop").iterdir())) == 1
         for path in ("etc/pyfix", "var/lib/pyfix", "run/pyfix"):

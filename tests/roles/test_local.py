@@ -42,7 +42,8 @@ class Machine:
         self.ada = account.Account("ada", os.geteuid(), os.getegid(), "Ada", str(self.home), "/bin/sh")
         settings = {"mail_spool_directory": str(self.spool), "myhostname": "mx.example.org"} | parameters
         conf = Config(str(directory), [Assignment(name, value, "main.cf", 1) for name, value in settings.items()])
-        self.agent = LocalAgent(conf, self.log)
+        self.actor = account.Actor()
+        self.agent = LocalAgent(conf, self.log, self.actor)
         self.message = directory / "message"
 
     def deliver(self, *recipients: Recipient, content: bytes = CONTENT, sender: str = "eve@example.com") -> Delivered:
@@ -65,6 +66,7 @@ class Machine:
         )
         call = Call(request, [fd], Connection(Peer(0, 0, 0)))
         done = self.agent.deliver(call)
+        self.actor.be_itself()
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
         return done
@@ -187,7 +189,14 @@ def test_an_account_is_believed_for_a_moment_only(machine, accounts, monkeypatch
     del accounts["ada"]
     assert host.to("ada@example.org")[0] == "sent"
     assert host.to("bob@example.org")[0] == "bounced"
+    assert host.to("ada+lists@example.org")[0] == "bounced"
+    accounts["bob"] = host.ada._replace(name="bob")
+    assert host.to("bob@example.org")[0] == "sent"
     assert host.to("ada@example.org")[0] == "bounced"
+    del accounts["bob"]
+    assert host.to("bob@example.org")[0] == "sent"
+    now += 1.5
+    assert host.to("bob@example.org")[0] == "bounced"
     accounts["ada"] = host.ada
     assert host.to("ada@example.org")[0] == "sent"
     del accounts["ada"]
@@ -275,9 +284,9 @@ def test_a_torn_queue_file_defers_and_delivers_nothing(machine, monkeypatch) -> 
 
 
 def test_other_users_mail_waits_where_local_is_not_root(machine, accounts, monkeypatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
     host = machine(home_mailbox="Maildir/")
     accounts["ada"] = host.ada._replace(uid=12345)
-    monkeypatch.setattr(os, "geteuid", lambda: 54321)
     reason = 'uid 54321 may not deliver to user "ada": the local role is not root'
     assert host.to("ada@example.org") == ("deferred", "4.3.0", reason)
 
@@ -312,7 +321,9 @@ def test_root_delivers_as_the_user(accounts, mode: int) -> None:
         host.home.mkdir()
         os.chown(host.home, 65534, 65533)
         host.agent = LocalAgent(
-            Config("", [Assignment("home_mailbox", "Maildir/", "", 1), Assignment("myhostname", "h", "", 1)]), host.log
+            Config("", [Assignment("home_mailbox", "Maildir/", "", 1), Assignment("myhostname", "h", "", 1)]),
+            host.log,
+            host.actor,
         )
         assert host.to("ada@example.org")[2] == "delivered to maildir"
         assert {(p.stat().st_uid, p.stat().st_gid) for p in host.home.rglob("*")} == {(65534, 65533)}
@@ -321,6 +332,42 @@ def test_root_delivers_as_the_user(accounts, mode: int) -> None:
     finally:
         shutil.rmtree(directory)
     assert (os.geteuid(), os.getegid()) == (0, 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root acts as others")
+def test_every_delivery_is_done_as_its_own_recipient_and_every_look_up_as_root(
+    public_directory, accounts, monkeypatch
+) -> None:
+    taken: list[int] = []
+    asked: list[tuple[str, int]] = []
+    take, find = account._take, account.by_name
+
+    def noted_take(uid: int, gid: int) -> None:
+        taken.append(uid)
+        take(uid, gid)
+
+    def noted_find(name: str) -> account.Account | None:
+        asked.append((name, os.geteuid()))
+        return find(name)
+
+    monkeypatch.setattr(account, "_take", noted_take)
+    monkeypatch.setattr(account, "by_name", noted_find)
+    host = Machine(public_directory, home_mailbox="Maildir/")
+    for name, uid in (("ada", 65534), ("bob", 65533)):
+        home = public_directory / name
+        home.mkdir(mode=0o700)
+        os.chown(home, uid, uid)
+        accounts[name] = host.ada._replace(name=name, uid=uid, gid=uid, home=str(home))
+    order = ("ada", "ada", "bob", "ada", "eve", "ada")
+    done = host.deliver(*[Recipient(place, f"{name}@example.org") for place, name in enumerate(order)])
+    assert [outcome.status for outcome in done.outcomes] == ["sent", "sent", "sent", "sent", "bounced", "sent"]
+    for name, number in (("ada", 4), ("bob", 1)):
+        found = list((public_directory / name).rglob("Maildir/new/*"))
+        assert len(found) == number
+        assert {path.stat().st_uid for path in found} == {accounts[name].uid}
+    # one change for the first two; the look-up of nobody's name is a reason to become root and ada again
+    assert taken == [65534, 65533, 65534, 65534]
+    assert asked == [(name, 0) for name in ("ada", "bob", "ada", "eve")]
 
 
 def deliver_with_two_capabilities(directory: pathlib.Path) -> tuple[str, str, str]:

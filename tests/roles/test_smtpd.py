@@ -270,7 +270,7 @@ def test_without_cleanup_the_client_is_asked_to_come_again(tmp_path):
     async def scenario(world):
         peer = await world.greeted()
         os.unlink(world.role.path(cleanup.INTERFACE))
-        world.smtpd._cleanup._connect = _nobody
+        world.smtpd._cleanup.connect = _nobody
         assert await world.sent(peer) == "451 4.3.0 Error: queue file write error"
 
     log = play(tmp_path, scenario).journal.lines

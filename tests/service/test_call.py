@@ -10,7 +10,7 @@ import pytest
 from msgspec import Struct
 
 from pyfix.service.blocking import BlockingClient, serve_blocking
-from pyfix.service.calling import Unavailable
+from pyfix.service.calling import Codec, Unavailable
 from pyfix.service.client import Client
 from pyfix.service.crowd import Crowd
 from pyfix.service.dispatch import ExpectedMore, Implementation, InvalidParameter
@@ -361,6 +361,22 @@ def test_blocking_halves_speak_the_same_protocol(tmp_path):
     thread.join(5)
     assert not thread.is_alive()
     listener.close()
+
+
+def test_the_last_call_of_a_peer_that_has_gone_is_not_carried_out():
+    carried_out = []
+
+    def handle(call):
+        carried_out.append(call.parameters.text)
+        return call.parameters
+
+    handlers = {"Echo": handle, "Later": handle, "Read": handle, "Count": handle, "Fail": handle}
+    ours, theirs = socket.socketpair()
+    codec = Codec(TEST)
+    theirs.sendall(codec.encode("Echo", Text("first")) + codec.encode("Echo", Text("last")))
+    theirs.close()
+    serve_blocking(Implementation(TEST, handlers), ours, 5)
+    assert carried_out == ["first"]
 
 
 def test_a_stream_waits_for_its_reader(tmp_path):

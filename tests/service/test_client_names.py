@@ -48,3 +48,25 @@ def test_this_host_is_not_asked_for(address):
 
 def test_no_name_is_wanted():
     assert look_up(None, wanted=False) == ("unknown", "unknown", [], [])
+
+
+def test_an_answer_is_good_for_a_moment(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("pyfix.service.client_names.monotonic", lambda: now)
+    answer = ClientName("a.example", "a.example", "ok")
+    resolver = Resolver(answer)
+    names = ClientNames(resolver, pytest.fail)
+    assert names.known("192.0.2.1") is None
+    asyncio.run(names.look_up("192.0.2.1"))
+    assert names.known("192.0.2.1") == answer
+    assert names.known("192.0.2.2") is None
+    now += 1.0
+    assert names.known("192.0.2.1") is None
+    asyncio.run(names.look_up("192.0.2.1"))
+    assert resolver.asked == ["192.0.2.1", "192.0.2.1"]
+
+
+def test_an_answer_with_a_warning_is_not_kept():
+    names = ClientNames(Resolver(ClientName("unknown", "a.example", "forged", "does not resolve")), lambda _: None)
+    asyncio.run(names.look_up("192.0.2.1"))
+    assert names.known("192.0.2.1") is None

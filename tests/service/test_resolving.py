@@ -28,6 +28,23 @@ class Rewrite:
         return Resolved(recipient, "local", "x", "error" if recipient.startswith("unknown@") else "local")
 
 
+class Tasks:
+    """What there is of a cycle here: work is done when the test says so."""
+
+    def __init__(self) -> None:
+        self.spawned = []
+
+    def spawn(self, work) -> None:
+        self.spawned.append(work)
+
+    def kick(self) -> None:
+        """Nobody is waiting for a turn."""
+
+    def run(self) -> None:
+        while self.spawned:
+            asyncio.run(self.spawned.pop())
+
+
 @pytest.fixture
 def rewrite():
     return Rewrite()
@@ -36,11 +53,16 @@ def rewrite():
 @pytest.fixture
 def resolve(rewrite, monkeypatch):
     """Resolves at a moment; the addresses answered, and what went wrong."""
-    resolver = Resolver(rewrite)
+    cycle = Tasks()
+    resolver = Resolver(rewrite, cycle)
 
     def ask(sender: str, *recipients: str, now: float = 0.0) -> tuple[list[str], str]:
         monkeypatch.setattr(resolving, "monotonic", lambda: now)
-        resolved, trouble = asyncio.run(resolver.resolve(sender, recipients))
+        told = []
+        resolver.resolve(sender, recipients, lambda *answer: told.append(answer))
+        assert bool(told) == (not cycle.spawned)
+        cycle.run()
+        [(resolved, trouble)] = told
         return [answer.recipient for answer in resolved], trouble
 
     return ask

@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyfix.spool import record
-from pyfix.spool.record import CorruptFile, RecordReader, TextEncoder, encode, encode_lines, parse_number
+from pyfix.spool.record import (
+    CorruptFile,
+    RecordReader,
+    TextEncoder,
+    encode,
+    encode_lines,
+    other_attributes,
+    parse_number,
+)
 
 
 @pytest.fixture
@@ -171,6 +179,40 @@ def test_any_bytes_give_records_or_corrupt_file(data):
                 pass
         except CorruptFile:
             pass
+
+
+def _until_corrupt(records):
+    found = []
+    try:
+        for item in records:
+            found.append(tuple(item))  # noqa: PERF401 -- what came before the error counts
+    except CorruptFile as error:
+        return found, str(error)
+    return found, ""
+
+
+_RECORDS = st.lists(st.builds(encode, st.sampled_from([b"A", b"N", b"R", b"w", b"p"]), st.binary(max_size=200)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(_RECORDS.map(b"".join) | st.binary(max_size=300), st.booleans())
+def test_records_are_what_reading_gives(data, raw):
+    descriptor = _memory_file(data)
+    one_by_one = iter(RecordReader(descriptor, raw=raw).read, None)
+    assert _until_corrupt(RecordReader(descriptor, raw=raw).records()) == _until_corrupt(one_by_one)
+
+
+@pytest.mark.parametrize("size", [0, 1, 127 - len("other=")])
+def test_other_attributes_are_passed_over(stored, size):
+    other = encode(b"A", b"other=" + b"A" * size)
+    data = other + encode(b"A", b"own=1") + other + other + encode(b"S", b"x") + other + encode(b"E", b"")
+    found = stored(data).records(other_attributes([b"own", b"another"]))
+    assert [item[1:] for item in found] == [(b"A", b"own=1"), (b"S", b"x"), (b"E", b"")]
+
+
+def test_an_attribute_that_is_cut_short_is_not_passed_over(stored):
+    with pytest.raises(CorruptFile, match="unexpected EOF in data"):
+        list(stored(b"A\x09other=1").records(other_attributes([b"own"])))
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,66 @@ except KeyError:
     assert ran.stdout.splitlines() == ["65534 65533 [65533]", "True", "True"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as others")
+def test_an_actor_changes_only_when_it_must_and_comes_back_when_a_change_fails() -> None:
+    program = """
+import os
+from pyfix.system import account
+def now():
+    return os.geteuid(), os.getegid(), os.getgroups()
+before, calls, seteuid = now(), [], os.seteuid
+def noted(uid):
+    calls.append(uid)
+    seteuid(uid)
+os.seteuid = noted
+actor = account.Actor()
+for uid in (65534, 65534, 65533, 65534):
+    actor.act_as(uid, 65532)
+    print(now())
+print(os.getresuid()[0], os.getresuid()[2], calls)
+actor.be_itself()
+print(before == now())
+def refused(uid):
+    if uid:
+        raise PermissionError
+    seteuid(uid)
+os.seteuid = refused
+for attempt in range(2):
+    try:
+        actor.act_as(65534, 65532)
+    except PermissionError:
+        print(before == now())
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == [
+        "(65534, 65532, [65532])",
+        "(65534, 65532, [65532])",
+        "(65533, 65532, [65532])",
+        "(65534, 65532, [65532])",
+        "0 0 [65534, 0, 65533, 0, 65534]",
+        "True",
+        "True",
+        "True",
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as others")
+def test_an_actor_that_cannot_come_back_ends_the_process() -> None:
+    program = """
+import os, sys
+from pyfix.system import account
+actor = account.Actor()
+actor.act_as(65534, 65534)
+os.seteuid = lambda uid: None
+try:
+    actor.act_as(65533, 65533)
+finally:
+    sys.exit(3)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert ran.returncode == os.EX_OSERR
+
+
 def test_others_than_root_act_only_as_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with account.acting_as(1000, 1000):

@@ -89,6 +89,23 @@ def test_a_peer_that_answers_and_goes_at_once_is_heard():
     os.close(writer)
 
 
+def test_a_blocking_channel_waits_for_its_peer_so_long_and_no_longer():
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    ours.setblocking(False)
+    channel = BlockingChannel(ours, 0.05)
+    theirs.sendall(b"half a message")
+    with pytest.raises(TimeoutError, match="timed out"):
+        channel.receive()
+    theirs.sendall(b", and the other\0")
+    assert channel.receive().data == b"half a message, and the other"
+    with pytest.raises(TimeoutError, match="timed out"):
+        channel.send(b"x" * 10_000_000)
+    with pytest.raises(TimeoutError, match="timed out"), open(os.devnull, "rb") as file:
+        channel.send(b"x", [file.fileno()])
+    channel.close()
+    theirs.close()
+
+
 @pytest.mark.parametrize("last_words", [b"", b"{}\0{"], ids=["silent", "in the middle of a message"])
 def test_the_end_of_a_peer_is_told_once(last_words):
     async def main():

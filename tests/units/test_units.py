@@ -206,6 +206,15 @@ def test_its_manual_page_is_there(path):
     assert (UNITS.parent / "pyfix" / folder / f"{name}.py").read_text().startswith(f'"""{name}')
 
 
+def test_a_restart_names_every_role_those_that_call_before_those_that_are_called():
+    [restart] = re.findall(r"try-restart ((?:.*\\\n)*.*)", (UNITS / "pyfix.service").read_text())
+    names = restart.replace("\\\n", " ").split()
+    assert sorted(names) == sorted(path.name for path in SERVICES)
+    for path in SERVICES:
+        for after in re.findall(r"pyfix-\w+\.service", " ".join(settings(path, "Unit").get("After", []))):
+            assert names.index(path.name) < names.index(after)
+
+
 def test_services_are_not_ordered_in_a_circle():
     """systemd would leave out a job to break it, and pyfix up would end all of it at once."""
     after = {name: set(service.after) for name, service in load_units([str(UNITS)], Places()).services.items()}
