@@ -80,7 +80,7 @@ def make_system(directory):
     for unit in (ROOT / "units").glob("pyfix-*.service"):
         dropin = system.etc / "systemd" / f"{unit.name}.d"
         dropin.mkdir(parents=True)
-        (dropin / "restart.conf").write_text("[Service]\nRestartMaxDelaySec=300ms\n")
+        (dropin / "restart.conf").write_text("[Service]\nRestartSec=20ms\nRestartMaxDelaySec=100ms\n")
     return system
 
 

@@ -97,7 +97,10 @@ def active(sender):
 
 
 def delivery(agent, recipient, relay, dsn, outcome):
-    return f"{agent}: to=<{re.escape(recipient)}>, relay={relay}, {DELAYS}, dsn={re.escape(dsn)}, status={outcome}"
+    used = r"(conn_use=\d+, )?"
+    return (
+        f"{agent}: to=<{re.escape(recipient)}>, relay={relay}, {used}{DELAYS}, dsn={re.escape(dsn)}, status={outcome}"
+    )
 
 
 def delivered(recipient):
