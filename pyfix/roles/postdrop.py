@@ -126,10 +126,12 @@ class Submission:
 class _Caller:
     """What is kept for a connection."""
 
-    __slots__ = ("closed", "submission")
+    __slots__ = ("closed", "refusal", "submission")
 
     def __init__(self) -> None:
         self.closed = False
+        # why the last Open came to nothing: one without reply learns it at Commit
+        self.refusal: ServiceError | None = None
         self.submission: Submission | None = None
 
     def close(self) -> None:
@@ -161,11 +163,21 @@ class Postdrop:
 
     async def open(self, call: Call[Open]) -> Nothing:
         """Opens a submission on the caller's connection."""
-        connection, uid = call.connection, call.peer.uid
+        connection = call.connection
         if connection.state is None:
             connection.state = _Caller()
             connection.on_close.append(connection.state.close)
         caller: _Caller = connection.state
+        caller.refusal = None
+        try:
+            await self._open(call, caller)
+        except ServiceError as refusal:
+            caller.refusal = refusal
+            raise
+        return Nothing()
+
+    async def _open(self, call: Call[Open], caller: _Caller) -> None:
+        uid = call.peer.uid
         if caller.submission is not None:
             raise refused("5.5.1", "a submission is already open on this connection")
         submission = await self._checked(call.parameters, uid)
@@ -194,14 +206,14 @@ class Postdrop:
             opened.close()
         else:
             caller.submission = opened
-        return Nothing()
 
     async def commit(self, call: Call[Nothing]) -> Committed:
         """Ends the submission of the caller's connection."""
         caller = call.connection.state
         submission = caller.submission if caller is not None else None
         if submission is None:
-            raise refused("5.5.1", "no submission is open on this connection")
+            refusal = caller.refusal if caller is not None else None
+            raise refusal or refused("5.5.1", "no submission is open on this connection")
         try:
             await submission.whole()
             # From here on a caller who goes away does not matter.

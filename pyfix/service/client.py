@@ -143,11 +143,9 @@ class Client:
                 return session
         return None
 
-    async def call(
-        self, method: str, parameters: msgspec.Struct, fds: Sequence[int] = (), session: ClientSession | None = None
-    ) -> Any:
-        """Calls and returns the reply struct, on a session that is then released. Raises ServiceErrors, Unavailable."""
-        session = session or await self.session()
+    async def call(self, method: str, parameters: msgspec.Struct, fds: Sequence[int] = ()) -> Any:
+        """Calls and returns the reply struct. Raises the interface's errors, or Unavailable."""
+        session = await self.session()
         try:
             reply = await session.send(method, parameters, fds)
         except Unread:

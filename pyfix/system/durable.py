@@ -239,20 +239,20 @@ def move(source: str, target: str, directory: int | None = None) -> None:
         fail(error, target)
 
 
-def link(source: str, target: str, source_directory: int | None = None, target_directory: int | None = None) -> None:
+def link(source: str, target: str) -> None:
     """Give a file a second name, never clobbering. Raises FileExistsError, FileNotFoundError, WriteError, NoSpace."""
     try:
-        os.link(source, target, src_dir_fd=source_directory, dst_dir_fd=target_directory, follow_symlinks=False)
+        os.link(source, target, follow_symlinks=False)
     except (FileExistsError, FileNotFoundError):
         raise
     except OSError as error:
         fail(error, target)
 
 
-def sync_directory(name: str, directory: int | None = None) -> None:
+def sync_directory(name: str) -> None:
     """Make the names in a directory durable. Raises WriteError, NoSpace."""
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         fail(error, name)
     try:

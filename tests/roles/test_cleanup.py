@@ -427,3 +427,16 @@ def test_nothing_is_answered_before_the_file_is_durable(tmp_path, monkeypatch):
 
     go(tmp_path, scenario)
     assert order == ["durable", "answered"]
+
+
+def test_commit_tells_why_an_open_without_reply_was_refused(tmp_path):
+    async def scenario(role):
+        await cleanup.start(role)
+        session = await role.client(INTERFACE).session()
+        with (tmp_path / "file").open("wb") as file:
+            session.oneway("Open", request(), (file.fileno(),))
+        with pytest.raises(Refused) as refused:
+            await session.call("Commit", Nothing())
+        assert refused.value.parameters.text == "Error: queue file write error"
+
+    go(tmp_path, scenario)

@@ -178,6 +178,21 @@ def test_a_caller_who_goes_away_before_commit_leaves_nothing(tmp_path, committin
     run(tmp_path, scenario)
 
 
+def test_commit_tells_why_an_open_without_reply_was_refused(tmp_path) -> None:
+    async def scenario(role: FakeRole) -> None:
+        await postdrop.start(role)
+        session = await role.client(INTERFACE).session()
+        reading, writing = os.pipe()
+        session.oneway("Open", Open(0, "a", ()), (reading,))
+        os.close(reading)
+        os.close(writing)
+        with pytest.raises(Refused) as refused:
+            await session.call("Commit", Nothing())
+        assert (refused.value.parameters.status, refused.value.parameters.text) == ("5.5.2", "no recipients specified")
+
+    run(tmp_path, scenario)
+
+
 def test_a_caller_who_makes_the_pipe_blocking_holds_nobody_up(tmp_path) -> None:
     async def scenario(role: FakeRole) -> None:
         await postdrop.start(role)

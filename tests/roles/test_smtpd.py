@@ -164,6 +164,14 @@ class World:
         assert (await peer.say(EHLO)).startswith("250-mx.example.org")
         return peer
 
+    async def broken_off(self, content) -> Peer:
+        """A client that has sent the beginning of a message."""
+        peer = await self.greeted()
+        for command in (MAIL, RCPT, b"DATA\r\n"):
+            await peer.say(command)
+        peer.writer.write(content)
+        return peer
+
     async def sent(self, peer, content=b"Subject: x\r\n\r\nbody\r\n.\r\n") -> str:
         assert await peer.say(MAIL) == "250 2.1.0 Ok"
         assert await peer.say(RCPT) == "250 2.1.5 Ok"
@@ -306,11 +314,7 @@ def test_content_waits_for_cleanup(tmp_path):
 
 def test_cleanup_hears_nothing_of_a_short_message_that_is_broken_off(tmp_path):
     async def scenario(world):
-        peer = await world.greeted()
-        await peer.say(MAIL)
-        await peer.say(RCPT)
-        await peer.say(b"DATA\r\n")
-        peer.writer.write(b"abc\r\n")
+        peer = await world.broken_off(b"abc\r\n")
         await peer.close()
         await world.role.idle()
         assert world.cleanup.opened == []
@@ -322,11 +326,7 @@ def test_cleanup_hears_nothing_of_a_short_message_that_is_broken_off(tmp_path):
 
 def test_a_lost_connection_aborts_a_message_that_the_pipe_does_not_hold(tmp_path):
     async def scenario(world):
-        peer = await world.greeted()
-        await peer.say(MAIL)
-        await peer.say(RCPT)
-        await peer.say(b"DATA\r\n")
-        peer.writer.write((b"x" * 998 + b"\r\n") * 100)
+        peer = await world.broken_off((b"x" * 998 + b"\r\n") * 100)
         await until(lambda: world.cleanup.opened)
         await peer.close()
         await world.cleanup.aborting.wait()

@@ -229,12 +229,12 @@ def test_append_follows_no_symbolic_link(directory, tmp_path):
 def test_move_and_link_and_sync(directory, tmp_path):
     (tmp_path / "a").write_bytes(b"1")
     durable.move("a", "b", directory)
-    durable.link("b", "c", directory, directory)
-    durable.sync_directory(".", directory)
+    durable.link(tmp_path / "b", tmp_path / "c")
+    durable.sync_directory(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "c"]
     with pytest.raises(FileExistsError):
-        durable.link("b", "c", directory, directory)
+        durable.link(tmp_path / "b", tmp_path / "c")
     with pytest.raises(FileNotFoundError):
         durable.move("a", "b", directory)
     with pytest.raises(WriteError):
-        durable.sync_directory("none", directory)
+        durable.sync_directory(tmp_path / "none")
