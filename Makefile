@@ -18,13 +18,13 @@ run: build/prepared-run
 	@$(PYTHON) tests/run/demonstrate.py $(if $(ONCE),--once) build/run
 
 test: check
-	$(PYTHON) -m pytest -q -m system
+	$(PYTHON) -m pytest -q -m system -n 2 --dist loadfile
 
 check: build/prepared-test
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest -q -m "not system"
+	$(PYTHON) -m pytest -q -m "not system" -n 2
 
 bench-local: build/prepared-test
 	PYTHONPATH=tests:. $(PYTHON) tests/bench/local.py
