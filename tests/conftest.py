@@ -1,3 +1,4 @@
+import os
 import shutil
 import sys
 import tempfile
@@ -31,6 +32,17 @@ def public_directory():
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def root():
+    """Test machines need root: mounts, namespaces, systemd-nspawn."""
+    if os.geteuid() == 0:
+        return
+    reason = "test machines need root"
+    if os.environ.get("PYFIX_REQUIRE_MACHINE") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

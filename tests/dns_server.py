@@ -1,4 +1,4 @@
-"""A small DNS server, UDP and TCP on one port of 127.0.0.1, for tests; its zone may change while it runs."""
+"""A small DNS server, UDP and TCP on one port, for tests; its zone may change while it runs."""
 
 import contextlib
 import socket
@@ -24,7 +24,7 @@ class DnsServer:
     is off. ``queries`` has all questions.
     """
 
-    def __init__(self, zone=None, *, authentic=False, chase=True, ttl=300):
+    def __init__(self, zone=None, address=("127.0.0.1", 0), *, authentic=False, chase=True, ttl=300):
         self.zone = dict(zone or {})
         self.queries = []
         self.authentic = authentic
@@ -32,11 +32,11 @@ class DnsServer:
         self.ttl = ttl
         self.udp_limit = 1200
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._udp.bind(("127.0.0.1", 0))
-        self.port = self._udp.getsockname()[1]
+        self._udp.bind(address)
+        self.host, self.port = self._udp.getsockname()
         self._tcp = socket.socket()
         self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._tcp.bind(("127.0.0.1", self.port))
+        self._tcp.bind((self.host, self.port))
         self._tcp.listen(10)
         self._threads = [threading.Thread(target=target) for target in (self._serve_udp, self._serve_tcp)]
         for thread in self._threads:
@@ -47,7 +47,7 @@ class DnsServer:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.sendto(b"", ("127.0.0.1", self.port))  # wakes recvfrom, which shutdown() does not
+            sock.sendto(b"", (self.host, self.port))  # wakes recvfrom, which shutdown() does not
         for thread in self._threads:
             thread.join()
         self._udp.close()

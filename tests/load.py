@@ -1,12 +1,10 @@
-"""Mail by the thousand: a fast SMTP client and a fast sink, and the ledger that compares what they saw.
+"""Mail by the thousand: a fast SMTP client and a fast sink.
 
-The client knows of each message whether it was acknowledged; the sink knows what arrived. Both are deliberately simple
-and share no code with pyfix.
+The client tells a ledger whether each message was acknowledged; the sink tells what arrived. Both are deliberately
+simple and share no code with pyfix.
 """
 
 import asyncio
-import collections
-import hashlib
 import random
 
 
@@ -19,22 +17,12 @@ def message(key, size, seed=0):
     return headers + b"\r\n" + body
 
 
-def body_digest(content):
-    """The digest of what follows the header, line ends normalised."""
-    return hashlib.sha256(content.replace(b"\r\n", b"\n").partition(b"\n\n")[2]).hexdigest()
-
-
-def key_of(content):
-    """The ledger's key of a message, empty if it has none."""
-    head = content.replace(b"\r\n", b"\n").partition(b"\n\n")[0]
-    for line in head.split(b"\n"):
-        if line.startswith(b"X-Ledger: "):
-            return line[10:].decode()
-    return ""
-
-
 class Lost(Exception):
     """The connection ended."""
+
+
+class TurnedAway(Lost):
+    """There was no connection."""
 
 
 class Session(asyncio.Protocol):
@@ -108,42 +96,17 @@ class Session(asyncio.Protocol):
 
 
 async def connect(host, port):
-    """A session that has said EHLO. Raises Lost."""
+    """A session that has said EHLO. Raises Lost, TurnedAway."""
     try:
         _, session = await asyncio.get_running_loop().create_connection(Session, host, port)
     except OSError as error:
-        raise Lost(str(error)) from None
+        raise TurnedAway(str(error)) from None
     try:
         await asyncio.wait_for(session.hello(), 60)
     except (Lost, TimeoutError):
         session.close()
         raise Lost from None
     return session
-
-
-class Ledger:
-    """What was sent, acknowledged and received."""
-
-    def __init__(self):
-        self.digests = {}
-        self.acknowledged = set()
-        self.uncertain = set()
-        self.arrived = collections.defaultdict(list)
-
-    def receive(self, content, recipients):
-        self.arrived[key_of(content)].append((body_digest(content), tuple(recipients)))
-
-    def missing(self):
-        """Acknowledged messages that have not arrived."""
-        return self.acknowledged - self.arrived.keys()
-
-    def damaged(self):
-        """Messages that arrived otherwise than they were sent."""
-        return {k for k, v in self.arrived.items() if any(d != self.digests.get(k) for d, _ in v)}
-
-    def duplicates(self):
-        """How often messages arrived more than once."""
-        return sum(len(v) - 1 for v in self.arrived.values())
 
 
 async def load(
@@ -173,14 +136,13 @@ async def load(
                 content = message(key, size)
                 try:
                     session = session or await connect(host, port)
-                    ledger.digests[key] = body_digest(content)
-                    ledger.uncertain.add(key)
+                    ledger.send(key, content, [recipient])
                     if await asyncio.wait_for(session.send(f"s{number}@example.com", recipient, content), 120):
-                        ledger.acknowledged.add(key)
-                        ledger.uncertain.discard(key)
+                        ledger.acknowledge(key)
                         break
-                    ledger.uncertain.discard(key)
-                except (Lost, TimeoutError):
+                    ledger.refuse(key)
+                except (Lost, TimeoutError) as error:
+                    ledger.turned_away += isinstance(error, TurnedAway)
                     if session:
                         session.close()
                     session = None
@@ -237,6 +199,10 @@ class SinkProtocol(asyncio.Protocol):
         self._on_message(content, self._recipients)
         return b"250 2.0.0 Ok\r\n"
 
+    def recipient_reply(self, recipient):
+        self._recipients.append(recipient)
+        return b"250 2.1.5 Ok\r\n"
+
     def _next_line(self):
         """The reply to the next line; None if there is none."""
         end = self._buffer.find(b"\n")
@@ -254,7 +220,7 @@ class SinkProtocol(asyncio.Protocol):
         elif verb == b"RCPT":
             if not self._sender_accepted:
                 return b"503 5.5.1 need MAIL\r\n"
-            self._recipients.append(line.partition(b"<")[2].partition(b">")[0].decode())
+            return self.recipient_reply(line.partition(b"<")[2].partition(b">")[0].decode())
         elif verb == b"DATA":
             if not self._recipients:
                 return b"554 5.5.1 no recipients\r\n"

@@ -194,14 +194,23 @@ class Postfix:
         return self.attempt(command, *arguments, data=data, cwd=cwd, check=True).stdout
 
     def attempt(
-        self, command: str, *arguments: str, data: bytes = b"", cwd: Path | None = None, check: bool = False
+        self,
+        command: str,
+        *arguments: str,
+        data: bytes = b"",
+        cwd: Path | None = None,
+        check: bool = False,
+        name: str = "",
     ) -> "subprocess.CompletedProcess[bytes]":
-        """Run a command of Postfix, whatever its exit status; ``data`` is a file for it, not a pipe."""
+        """Run a command of Postfix, whatever its exit status; ``data`` is a file for it, not a pipe.
+
+        ``name`` is the name that it is called by, if it is another one.
+        """
         with tempfile.TemporaryFile() as standard_input:
             standard_input.write(data)
             standard_input.seek(0)
             return subprocess.run(
-                [command, *arguments],
+                [name or command, *arguments],
                 executable=f"{self.tree}/usr/sbin/{command}", stdin=standard_input, cwd=cwd, env=self.environment(),
                 check=check, capture_output=True, timeout=60,
             )  # fmt: skip

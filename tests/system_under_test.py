@@ -132,10 +132,14 @@ class SystemUnderTest:
                 raise AssertionError(f"waited in vain for {what}; the log ends:\n{self.log_text()[-3000:]}")
             time.sleep(0.02)
 
-    def queue_ids(self, *names):
-        """The queue IDs in the named queues, hashed directories included."""
+    def queue_files(self, *names):
+        """The files in the named queues, hashed directories included."""
         names = names or ("maildrop", "incoming", "active", "deferred", "hold")
-        return [p.name for name in names for p in (self.spool / name).rglob("*") if p.is_file()]
+        return [p for name in names for p in (self.spool / name).rglob("*") if p.is_file()]
+
+    def queue_ids(self, *names):
+        """The queue IDs in the named queues."""
+        return [path.name for path in self.queue_files(*names)]
 
     def wait_empty(self, timeout=60):
         self.wait_until(lambda: not self.queue_ids(), "an empty queue", timeout)

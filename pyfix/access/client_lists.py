@@ -8,7 +8,12 @@ from msgspec import Struct
 from pyfix.conf.config import Config
 from pyfix.tables.match import Client, network_list
 
-_LISTS = ("mynetworks", "smtpd_forbid_bare_newline_exclusions", "smtpd_client_event_limit_exceptions")
+_LISTS = (
+    "mynetworks",
+    "smtpd_forbid_bare_newline_exclusions",
+    "smtpd_client_event_limit_exceptions",
+    "smtpd_authorized_verp_clients",
+)
 # Clients whose standing is kept.
 _KEPT = 1000
 
@@ -24,6 +29,8 @@ class Standing(Struct, frozen=True):
     counted: bool
     # local_header_rewrite_clients: its headers are completed with this system's domain
     local: bool
+    # smtpd_authorized_verp_clients
+    verp: bool = False
 
 
 class ClientLists:
@@ -34,7 +41,8 @@ class ClientLists:
 
     def __init__(self, conf: Config, own: Collection[str]) -> None:
         self._own = frozenset(own)
-        self._mynetworks, self._exclusions, self._exceptions = (network_list(conf, name) for name in _LISTS)
+        lists = (network_list(conf, name) for name in _LISTS)
+        self._mynetworks, self._exclusions, self._exceptions, self._verp = lists
         self._local = set(conf.words("local_header_rewrite_clients"))
         known = {"permit_inet_interfaces", "permit_mynetworks", "permit_sasl_authenticated"}
         for word in self._local - known:
@@ -55,6 +63,7 @@ class ClientLists:
             counted=not self._exceptions.matches(client),
             local=("permit_inet_interfaces" in self._local and address in self._own)
             or ("permit_mynetworks" in self._local and trusted),
+            verp=self._verp.matches(client),
         )
 
 

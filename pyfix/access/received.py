@@ -1,13 +1,13 @@
 """The Received header that the SMTP server puts before a message (RFC 5321, 4.4)."""
 
-from msgspec import Struct
+from typing import NamedTuple
 
 from pyfix.mail.address import quote_address
 from pyfix.service.cleanup import Open, Recipient
 from pyfix.wire.envelope import Transaction
 
 
-class Client(Struct, frozen=True):
+class Client(NamedTuple):
     """Who is at the other end of an SMTP session. What is not known is "unknown"."""
 
     name: str
@@ -27,7 +27,7 @@ class Client(Struct, frozen=True):
         return f"{self.name}[{self.address}]"
 
 
-class Hop(Struct, frozen=True):
+class Hop(NamedTuple):
     """How a message came."""
 
     client: Client
@@ -50,25 +50,28 @@ def received(hop: Hop, by: str, queue_id: str, recipients: list[str], date: str)
 
 
 def attributes(hop: Hop, context: str) -> dict[str, str]:
-    """What the queue file notes of a message's origin, in Postfix's names. ``context`` is its rewrite_context."""
+    """What the queue file notes of a message's origin, in Postfix's names and order.
+
+    ``context`` is its rewrite_context.
+    """
     client = hop.client
-    noted = {
+    hello = {"log_helo_name": hop.hello} if hop.hello else {}
+    return {
         "rewrite_context": context,
         "log_client_name": client.name,
         "log_client_address": client.literal,
         "log_client_port": str(client.port),
         "log_message_origin": str(client),
+        **hello,
         "log_protocol_name": hop.protocol,
         "client_name": client.name,
         "reverse_client_name": client.reverse_name,
         "client_address": client.address,
         "client_port": str(client.port),
-        "client_address_type": "10" if ":" in client.address else "2",
+        **({"helo_name": hop.hello} if hop.hello else {}),
         "protocol_name": hop.protocol,
+        "client_address_type": "10" if ":" in client.address else "2",
     }
-    if hop.hello:
-        noted["log_helo_name"] = noted["helo_name"] = hop.hello
-    return noted
 
 
 def opening(transaction: Transaction, trace: str, noted: dict[str, str], arrival_usec: int) -> Open:
@@ -85,5 +88,6 @@ def opening(transaction: Transaction, trace: str, noted: dict[str, str], arrival
         smtputf8=mail.smtputf8,
         envid=mail.envid,
         ret=mail.ret,
-        attributes=noted,
+        verp_delimiters=mail.verp_delimiters,
+        attributes={"log_ident": transaction.queue_id, **noted},
     )

@@ -65,6 +65,9 @@ def check_listed(recipient: str, resolved: Resolved, codes: Codes) -> Reply | No
     if resolved.transport == "error":
         status, text = split_status(resolved.nexthop, "5.1.1")
         return Codes.reply(550, status, f"<{recipient}>: Recipient address rejected: {text}")
+    if resolved.transport == "retry":
+        status, text = split_status(resolved.nexthop, "4.1.1")
+        return Codes.reply(450, status, f"<{recipient}>: Recipient address rejected: {text}")
     if resolved.listed == "unknown" and resolved.table:
         return trouble(recipient)
     if resolved.listed != "no":

@@ -13,9 +13,7 @@ Source: postconf(5), SMTPD_ACCESS_README.
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Final
-
-from msgspec import Struct
+from typing import Final, NamedTuple
 
 from pyfix.access.recipient import Codes, check_listed, relay_denied
 from pyfix.conf.config import Config
@@ -59,7 +57,7 @@ class Verdict(Enum):
     DUNNO = "dunno"
 
 
-class Facts(Struct, frozen=True):
+class Facts(NamedTuple):
     """What a decision on a recipient is made from."""
 
     # the client's address is in mynetworks
@@ -148,6 +146,9 @@ class RecipientPolicy:
 
     def check(self, facts: Facts) -> Reply | None:
         """The refusal of a recipient; None if it is accepted."""
+        # RFC 5321 section 4.5.1
+        if facts.recipient.lower() == "postmaster":
+            return None
         resolved = facts.resolved
         if resolved.address_class == "error":
             return self.codes.unresolved(facts.recipient, resolved.nexthop)

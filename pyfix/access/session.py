@@ -4,8 +4,8 @@ The session belongs to a line, which carries bytes to the client and back, and l
 services and time. For the SMTP server the line is a TCP connection; standard input and output would do as well.
 """
 
-from collections.abc import Callable
-from typing import Any, ClassVar, Final, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
 
 from pyfix.access import session_log
 from pyfix.access.client_lists import Standing
@@ -16,7 +16,7 @@ from pyfix.service import events
 from pyfix.service.rewrite import Resolved
 from pyfix.service.submission import WRITE_ERROR
 from pyfix.system.journal import Event as LogEvent
-from pyfix.wire.envelope import Mail, Rcpt, Transaction
+from pyfix.wire.envelope import Transaction
 from pyfix.wire.reply import Reply
 from pyfix.wire.smtp_command import GO_AHEAD, ehlo_reply, helo_reply
 from pyfix.wire.smtp_dialogue import (
@@ -28,7 +28,9 @@ from pyfix.wire.smtp_dialogue import (
     End,
     Event,
     Hello,
+    Mail,
     Notice,
+    Rcpt,
     Settings,
     Verify,
     Wait,
@@ -96,6 +98,9 @@ class Surroundings(Protocol):
 
     def later(self, seconds: float, then: Callable[[], None]) -> None:
         """Calls after a while."""
+
+    def report(self, client: Client, history: Iterable[bytes | Reply], reason: str) -> None:
+        """Tells postmaster of a session, if that is wanted. ``reason``: why it was broken off, if it was."""
 
 
 class Session:
@@ -185,7 +190,7 @@ class Session:
         machine = self._machine
         while not self.ended and not self._waits():
             event = machine.next_event()
-            handle = self._handlers.get(type(event))
+            handle = _HANDLERS.get(type(event))
             if handle is not None:
                 handle(self, event)
                 continue
@@ -210,6 +215,7 @@ class Session:
         self._end(close.reason)
 
     def _hello(self, hello: Hello) -> None:
+        self._forget_history()
         self._machine.reply((ehlo_reply if hello.verb == "EHLO" else helo_reply)(self._machine))
 
     def _release(self) -> None:
@@ -221,7 +227,7 @@ class Session:
     def _mail(self, mail: Mail) -> None:
         limit = self._machine.settings.message_size_limit
         if 0 < limit < mail.size:
-            self._around.log(session_log.rejected(self._machine, self._client, str(_TOO_BIG), mail=mail))
+            self._around.log(session_log.rejected(self._machine, self._client, _TOO_BIG, mail=mail))
             self._machine.reply(_TOO_BIG)
             return
         self._machine.reply(_MAIL_OK)
@@ -246,7 +252,7 @@ class Session:
         else:
             refusal = self._around.policy.check(Facts(self._standing.trusted, recipient, resolved))
         if refusal is not None:
-            self._around.log(session_log.rejected(machine, self._client, str(refusal), recipient))
+            self._around.log(session_log.rejected(machine, self._client, refusal, recipient))
             machine.reply(refusal)
         elif type(question) is Verify:
             machine.reply(Reply(252, "2.0.0", question.text))
@@ -295,8 +301,20 @@ class Session:
     def _answer(self, reply: Reply) -> None:
         """Answers the end of a message."""
         self._machine.reply(reply)
+        self._forget_history()
         if self._around.stopping:
             self.stop()
+
+    def _report(self, reason: str) -> None:
+        if self._machine.refused:
+            self._around.report(self._client, self._machine.history, reason)
+
+    def _forget_history(self) -> None:
+        """A long history is told to postmaster, where it has something to tell, and begins anew."""
+        machine = self._machine
+        if len(machine.history) > machine.settings.history_flush_threshold:
+            self._report("")
+            machine.forget_history()
 
     def _shut(self, reply: Reply, reason: str) -> None:
         if not self.ended:
@@ -313,20 +331,27 @@ class Session:
             self._storing.abort()
         self._storing = None
         client = self._client
+        self._report(reason)
         self._around.log(events.disconnected(client.name, client.address, machine.accounting()))
         self._line.write(machine.take_output())
         self._line.close()
 
-    # A table: to ask an event for one class after the other costs more than what is done with it.
-    _handlers: ClassVar[dict[type[Event | Wait], Callable[["Session", Any], None]]] = {
-        Begin: _begin,
-        Close: _close,
-        Content: _content,
-        Delay: _delay,
-        End: _finish,
-        Hello: _hello,
-        Mail: _mail,
-        Notice: _notice,
-        Rcpt: _ask,
-        Verify: _ask,
-    }
+    @staticmethod
+    def handlers() -> "dict[type[Event | Wait], Callable[[Session, Any], None]]":
+        """What is done with which event."""
+        return {
+            Begin: Session._begin,
+            Close: Session._close,
+            Content: Session._content,
+            Delay: Session._delay,
+            End: Session._finish,
+            Hello: Session._hello,
+            Mail: Session._mail,
+            Notice: Session._notice,
+            Rcpt: Session._ask,
+            Verify: Session._ask,
+        }
+
+
+# A table: to ask an event for one class after the other costs more than what is done with it.
+_HANDLERS: Final = Session.handlers()

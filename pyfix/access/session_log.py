@@ -4,8 +4,8 @@ from pyfix.access.received import Client
 from pyfix.mail.address import quote_address
 from pyfix.service import events
 from pyfix.system.journal import WARNING, Event
-from pyfix.wire.envelope import Mail
-from pyfix.wire.smtp_dialogue import Notice
+from pyfix.wire.reply import Reply
+from pyfix.wire.smtp_dialogue import Mail, Notice
 from pyfix.wire.smtp_server import SmtpServer
 
 
@@ -15,9 +15,10 @@ def queue_id(machine: SmtpServer) -> str:
 
 
 def rejected(
-    machine: SmtpServer, client: Client, text: str, recipient: str | None = None, mail: Mail | None = None
+    machine: SmtpServer, client: Client, reply: Reply | str, recipient: str | None = None, mail: Mail | None = None
 ) -> Event:
     """Something was refused. ``recipient`` and ``mail`` are the ones in question, if not the transaction's."""
+    text = reply if isinstance(reply, str) else str(machine.worded(reply))
     transaction = machine.transaction
     mail = mail or (transaction.mail if transaction else None)
     if recipient is None and transaction and len(transaction.recipients) == 1:

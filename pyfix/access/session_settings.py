@@ -18,8 +18,11 @@ _MODES: Final[dict[str, BareNewline]] = {
 }
 
 
-def read_settings(conf: Config, *, lenient: bool = False, stand_alone: bool = False) -> Settings:
-    """The settings; ``lenient`` for a client in smtpd_forbid_bare_newline_exclusions. Raises ConfigError."""
+def read_settings(conf: Config, *, lenient: bool = False, verp: bool = False, stand_alone: bool = False) -> Settings:
+    """The settings. Raises ConfigError.
+
+    ``lenient`` for a client in smtpd_forbid_bare_newline_exclusions, ``verp`` for one in smtpd_authorized_verp_clients.
+    """
     bare_newline = conf.text("smtpd_forbid_bare_newline")
     if bare_newline.lower() not in _MODES:
         raise conf.error("smtpd_forbid_bare_newline", f"bad value: {bare_newline}", f"one of {', '.join(_MODES)}")
@@ -45,10 +48,20 @@ def read_settings(conf: Config, *, lenient: bool = False, stand_alone: bool = Fa
         forbidden_commands=forbidden,
         forbid_non_letters=forbid_non_letters,
         noop_commands=_upper(conf.words("smtpd_noop_commands")),
+        soft_bounce=conf.boolean("soft_bounce"),
         discard_ehlo_keywords=frozenset(word.upper() for word in conf.words("smtpd_discard_ehlo_keywords")),
         output_limit=OUTPUT_LIMIT,
+        verp_delimiters=conf.text("default_verp_delimiters") if verp else "",
+        verp_delimiter_filter=conf.text("verp_delimiter_filter"),
+        history_flush_threshold=conf.integer("smtpd_history_flush_threshold"),
         stand_alone=stand_alone,
     )
+
+
+def settings_by_standing(conf: Config) -> dict[tuple[bool, bool], Settings]:
+    """The settings of each kind of client, by ``lenient`` and ``verp`` of read_settings(). Raises ConfigError."""
+    both = (False, True)
+    return {(lenient, verp): read_settings(conf, lenient=lenient, verp=verp) for lenient in both for verp in both}
 
 
 def _forbidden_commands(conf: Config) -> tuple[frozenset[bytes], bool]:

@@ -3,7 +3,7 @@
 Nobody is refused as a recipient: whoever may run the command may submit mail to anyone. postdrop knows who that is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 from pyfix.access.client_lists import Standing
@@ -43,6 +43,9 @@ class Surroundings:
     def look_up(self, _sender: str, recipient: str, then: Callable[[Resolved | None], None]) -> None:
         """Says of every recipient that mail for it may be submitted."""
         then(Resolved(recipient, "local", "", "local"))
+
+    def report(self, _client: Client, _history: Iterable[bytes | Reply], _reason: str) -> None:
+        """Says nothing: the user sees what is wrong."""
 
     def store(self, transaction: Transaction, _hop: Hop, _standing: Standing, on_room: Callable[[], None]) -> Storing:
         """Begins to hand a message to postdrop. Raises OSError."""

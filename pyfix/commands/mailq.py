@@ -1,23 +1,21 @@
-"""mailq(1): shows the queue; ``postqueue -p`` under its old name.
+"""mailq(1): shows the queue; sendmail's ``-bp`` under its old name.
 
 Description
-    Takes no options of its own. Others, which sendmail's mailq has, are ignored.
+    Takes sendmail's options, of which few mean anything here. The table is that of ``postqueue -p``.
 
 Diagnostics
-    As postqueue's.
+    As sendmail's and postqueue's.
 """
 
-from pyfix.commands import postqueue
-from pyfix.conf.config import ConfigError
-from pyfix.system.configuration import load_config
+import sys
+
+from pyfix.commands import sendmail
 
 
 def main() -> None:
     """The command."""
-    try:
-        postqueue.show(load_config())
-    except ConfigError as error:
-        postqueue.fatal(str(error))
+    sys.argv[0] = "mailq"
+    sendmail.main()
 
 
 if __name__ == "__main__":

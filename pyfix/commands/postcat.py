@@ -39,7 +39,7 @@ QUEUES = ("maildrop", "incoming", "active", "deferred", "hold", "saved")
 
 _FIRST_TYPES = b"MCTcFILSDRO/WVA>K<ion"
 _HEADER = re.compile(rb"[!-9;-~]+[ \t]*:")
-_DIGITS = re.compile(rb"[ \t]*([0-9]{1,11})")
+_DIGITS = re.compile(rb"[ \t]*([+-]?[0-9]{1,11})")
 _TEXT = (record.CONTINUED, record.NORMAL)
 _BLANK = b" \t\r\n\v\f"
 

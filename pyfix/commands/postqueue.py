@@ -2,41 +2,61 @@
 
 Description
     ``-p`` shows the queue as mailq does, ``-j`` as JSON, an object a line. ``-f`` has all deferred mail tried now,
-    ``-i queue_id`` one message. Output is Postfix's, byte for byte. When the mail system is down, root reads the queue
-    directly.
+    ``-i queue_id`` one message, ``-s site`` what is deferred for a destination of fast_flush_domains: a domain, or an
+    address in brackets. Output is Postfix's, byte for byte. When the mail system is down, root reads the queue itself.
 
 Security
-    Runs with the rights of the user who calls it. What it shows comes from mail: control characters are shown as ``?``.
+    Runs with the rights of the user who calls it. Who may see the queue (authorized_mailq_users), and who may have mail
+    tried (authorized_flush_users), the services decide. What it shows comes from mail: control characters are shown as
+    ``?``.
 
 Diagnostics
     Problems are reported on standard error; the exit status is 69 then, as in Postfix.
 """
 
+import errno
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NoReturn
 
+from msgspec import Struct
+
 from pyfix.conf.config import Config, ConfigError
 from pyfix.mail.address import quote_address
+from pyfix.service import flush as service
+from pyfix.service import showq
 from pyfix.service.blocking import BlockingClient
 from pyfix.service.calling import Unavailable, socket_path
+from pyfix.service.flush import FLUSH
 from pyfix.service.interface import Nothing, ServiceError
-from pyfix.service.queue import CONTROL, Flush
 from pyfix.service.showq import INTERFACE as SHOWQ
 from pyfix.service.showq import Message, Recipient
-from pyfix.spool.queue_id import is_queue_id
 from pyfix.system.clock import syslog_time, utc_offset
 from pyfix.system.configuration import load_config
 from pyfix.system.options import Command
 
 COMMAND = Command(
     "postqueue",
-    "-f | postqueue -i queueid | postqueue -j | postqueue -p",
-    "Shows the mail queue (-p, or -j for JSON), or has deferred mail tried now: all of it (-f), or one message (-i).",
+    "-f | postqueue -i queueid | postqueue -j | postqueue -p | postqueue -s site",
+    "Shows the mail queue (-p, or -j for JSON), or has deferred mail tried now: all of it (-f), one message (-i), or "
+    "what is for one destination (-s).",
 )
 EX_UNAVAILABLE = 69
+
+_DOWN = "Cannot flush mail queue - mail system is down"
+_FAILURES = {
+    "bad": 'Invalid request: "{}"',
+    "deny": 'Flush service is not configured for destination "{}"',
+    "fail": _DOWN,
+}
+_FORBIDDEN = (os.strerror(errno.EACCES), os.strerror(errno.EPERM))
+# What Postfix takes for a queue ID, before it looks for one.
+_QUEUE_ID = re.compile(r"[0-9A-Za-z_]{1,255}")
+# Characters of a wrong argument.
+_SHOWN = 100
 
 _WIDTH = 76
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -94,7 +114,7 @@ def format_table(messages: Iterable[Message], *, long_queue_ids: bool) -> Iterat
 
 
 def _first_line(message: Message, columns: _Columns) -> str:
-    mark = "#" if message.forced_expire else _MARKS.get(message.queue_name, "")
+    mark = _MARKS.get(message.queue_name, "") + ("#" if message.forced_expire else "")
     local_day = (message.arrival_time + utc_offset(message.arrival_time)) // 86_400
     # The epoch was a Thursday.
     arrival = f"{_DAYS[(local_day + 3) % 7]} {syslog_time(message.arrival_time)}"
@@ -167,11 +187,14 @@ def show(conf: Config, *, as_json: bool = False) -> None:
 
 
 def _queue(conf: Config) -> Iterator[Message]:
+    attempt = f"Connect to the {conf.text('mail_name')} showq service"
     try:
         client = BlockingClient(SHOWQ, socket_path("showq", SHOWQ.name))
     except Unavailable as error:
-        reason = f"(Connect to the {conf.text('mail_name')} showq service: {str(error).rpartition(': ')[2]})"
-        return _queue_from_files(conf, reason)
+        reason = str(error).rpartition(": ")[2]
+        if reason in _FORBIDDEN:
+            fatal(f"{attempt}: {reason}")
+        return _queue_from_files(conf, f"({attempt}: {reason})")
     return _queue_from_showq(client)
 
 
@@ -179,6 +202,8 @@ def _queue_from_showq(client: BlockingClient) -> Iterator[Message]:
     try:
         for page in client.stream("List", Nothing()):
             yield from page.messages
+    except showq.Denied as error:
+        fatal(f"User {error.who} is not allowed to view the mail queue")
     except (Unavailable, ServiceError) as error:
         fatal(f"Queue report unavailable - {error}")
 
@@ -201,13 +226,39 @@ def _queue_from_files(conf: Config, reason: str) -> Iterator[Message]:
         yield from messages_of(spool)
 
 
-def flush(queue_id: str = "") -> None:
-    """Has deferred mail tried now: all of it, or one message."""
+def flush(method: str, parameters: Struct, subject: str = "") -> None:
+    """Has mail tried now. ``subject`` is what was asked for, for messages."""
     try:
-        client = BlockingClient(CONTROL, socket_path("control", CONTROL.name))
-        client.call("Flush", Flush(queue_id))
-    except (Unavailable, ServiceError):
-        fatal("Cannot flush mail queue - mail system is down")
+        done = BlockingClient(FLUSH, socket_path("flush", FLUSH.name)).call(method, parameters)
+    except service.Denied as error:
+        fatal(f"User {error.who} is not allowed to flush the mail queue")
+    except (Unavailable, ServiceError) as error:
+        COMMAND.warning(str(error))
+        fatal(_DOWN)
+    if done.status != "ok":
+        fatal(_FAILURES[done.status].format(subject))
+
+
+def _flush_message(queue_id: str) -> None:
+    if not _QUEUE_ID.fullmatch(queue_id):
+        fatal(f"Cannot flush queue ID - invalid name: {_quoted(queue_id)}")
+    flush("FlushMessage", service.Message(queue_id), queue_id)
+
+
+def _flush_site(site: str) -> None:
+    from pyfix.net.hostname import is_hostname, literal_address  # noqa: PLC0415 -- seldom needed
+
+    inside = site[1:-1]
+    # IPv6 has its prefix, as in mail addresses.
+    prefixed = inside[:5].upper() == "IPV6:"
+    is_literal = site == f"[{inside}]" and (":" in inside) == prefixed and literal_address(inside)
+    if not (is_hostname(site) or is_literal):
+        fatal(f"Cannot flush mail queue - invalid destination: {_quoted(site)}")
+    flush("FlushSite", service.Site(site), site)
+
+
+def _quoted(text: str) -> str:
+    return f'"{_printable(text)[:_SHOWN]}{"..." if len(text) > _SHOWN else ""}"'
 
 
 def _parse(arguments: Sequence[str]) -> tuple[str, str]:
@@ -234,13 +285,11 @@ def main() -> None:
         if option in ("-p", "-j"):
             show(load_config(), as_json=option == "-j")
         elif option == "-f":
-            flush()
+            flush("FlushAll", Nothing())
         elif option == "-s":
-            fatal("-s site is not implemented by this version of pyfix; use -f for all mail, or -i for one message")
-        elif not value.isascii() or not value.isalnum():
-            fatal(f'Cannot flush queue ID - invalid name: "{_printable(value)[:100]}"')
-        elif is_queue_id(value):
-            flush(value)
+            _flush_site(value)
+        else:
+            _flush_message(value)
     except ConfigError as error:
         fatal(str(error))
 

@@ -26,9 +26,17 @@ Description
     directory and, where systemd runs the roles, with what they need there: accounts, directories, Python modules,
     sockets.
 
-    ``pyfix trace QUEUE_ID`` shows what was logged of a message and of those that came of it or that it came from: its
-    notice, its next name after ``postsuper -r``, its next queue in this system; with the time that passed between the
-    lines. ``pyfix trace ADDRESS`` shows it of the ten newest messages from or to an address, and of refusals.
+    ``pyfix trace QUEUE_ID`` tells a message's story on one screen: who sent it, where it is now and when it is tried
+    next, each recipient with the attempts and what the last one took (before the queue manager, in it, for the
+    connection, for the transmission), and what happened when. Of the messages that came of it or that it came from,
+    its notice, its next name after ``postsuper -r``, its next queue in this system, it tells in a line what became of
+    them. Where the story is longer than a screen its middle is left out, unless ``--all`` is given. ``--lines`` shows
+    what was logged instead, of these other messages too, with the time that passed between the lines.
+    ``pyfix trace ADDRESS`` tells in a line of each of the ten newest messages from or to an address, and of refusals.
+
+    ``pyfix top`` shows the queue as it changes, until ``q`` or Ctrl-C: what comes in and goes out in a minute, how many
+    messages each queue has and how old the oldest is, for which domains most of the recipients wait and why, and what
+    the services use. ``--once``, or when the output is no terminal: one picture. What is estimated has a ``~``.
 
     The journal is read through its index, so that its size does not matter; the caller must be root or a member of the
     group systemd-journal or adm. A log file is read instead where ``--log`` or PYFIX_LOG names one, and where there is
@@ -69,7 +77,8 @@ _USAGE = """\
 usage: pyfix up [--prefix DIR] [--units DIR ...] [--daemon] [--explain]
        pyfix status [--prefix DIR]
        pyfix check [--prefix DIR]
-       pyfix trace [--prefix DIR] [--log FILE] QUEUE_ID | ADDRESS
+       pyfix trace [--prefix DIR] [--log FILE] [--all | --lines] QUEUE_ID | ADDRESS
+       pyfix top [--prefix DIR] [--log FILE] [--once]
 
 Runs the mail system without systemd, and shows what it does. See pyfix(1pyfix)."""
 
@@ -80,7 +89,7 @@ _STATE, _PID = "up.state", "up.pid"
 def main() -> None:
     """The command."""
     verbs: dict[str, Callable[[dict[str, list[str]], list[str]], int]] = {
-        "up": _up, "status": _status, "check": _check, "trace": _trace,
+        "up": _up, "status": _status, "check": _check, "trace": _trace, "top": _top,
     }  # fmt: skip
     arguments = sys.argv[1:]
     if arguments[:1] == ["--help"]:
@@ -90,10 +99,12 @@ def main() -> None:
         print(f"pyfix {VERSION}")
         raise SystemExit(0)
     if not arguments or arguments[0] not in verbs:
-        _wrong_arguments("which of up, status, check and trace?")
+        _wrong_arguments("which of up, status, check, trace and top?")
     try:
         found, rest = getopt.gnu_getopt(
-            arguments[1:], "", ["prefix=", "units=", "log=", "daemon", "explain", "help", "version"]
+            arguments[1:],
+            "",
+            ["prefix=", "units=", "log=", "all", "daemon", "explain", "help", "lines", "once", "version"],
         )
     except getopt.GetoptError as error:
         _wrong_arguments(str(error))
@@ -126,6 +137,11 @@ def _say(message: str) -> None:
 def _prefix(options: dict[str, list[str]]) -> str:
     prefix = options.get("--prefix", [""])[-1]
     return os.path.abspath(prefix) if prefix else ""
+
+
+def _runtime(options: dict[str, list[str]]) -> str:
+    prefix = _prefix(options)
+    return f"{prefix}/run" if prefix else os.environ.get("PYFIX_RUNTIME") or "/run/pyfix"
 
 
 def _config(options: dict[str, list[str]]) -> Config:
@@ -254,8 +270,7 @@ def _status(options: dict[str, list[str]], rest: list[str]) -> int:
 
     if rest:
         _wrong_arguments(f"unexpected argument {rest[0]!r}")
-    prefix = _prefix(options)
-    runtime = f"{prefix}/run" if prefix else os.environ.get("PYFIX_RUNTIME") or "/run/pyfix"
+    runtime = _runtime(options)
     try:
         with open(f"{runtime}/{_STATE}", encoding="utf-8") as file:
             state = json.load(file)
@@ -420,25 +435,57 @@ def _check_config(conf: Config) -> None:
         raise conf.error("smtp_tcp_port", str(error)) from None
 
 
-# -- trace --
+# -- trace, top --
 
 
 def _trace(options: dict[str, list[str]], rest: list[str]) -> int:
-    from pyfix.commands._trace import find_source, is_subject, trace  # noqa: PLC0415 -- as above
+    from pyfix.commands._trace import find_source, is_subject, trace, trace_lines  # noqa: PLC0415 -- as above
 
     if len(rest) != 1 or not is_subject(rest[0]):
         _wrong_arguments("one queue ID or address is needed")
-    prefix = _prefix(options)
-    source = find_source([*options.get("--log", []), f"{prefix}/log" if prefix else os.environ.get("PYFIX_LOG", "")])
+    source = find_source(_log_files(options))
     if source is None:
-        _say("error: there is no journal and no log file; name one with --log or PYFIX_LOG")
-        return 1
-    if trace(rest[0], source.log):
+        return _no_log()
+    if "--lines" in options:
+        found = trace_lines(rest[0], source.log)
+    else:
+        found = trace(rest[0], source.log, _config_for_trace(options), whole="--all" in options)
+    if found:
         return 0
     _say(f"no trace of {rest[0]} in {source.name}")
     if source.hint:
         _say(f"hint: {source.hint}")
     return 1
+
+
+def _config_for_trace(options: dict[str, list[str]]) -> Config | None:
+    """None where the queue cannot be found, and where it need not be the log's: a file may be another machine's."""
+    if "--log" in options and "--prefix" not in options:
+        return None
+    try:
+        return _config(options)
+    except ConfigError as error:
+        _report("warning", str(error))
+        return None
+
+
+def _log_files(options: dict[str, list[str]]) -> list[str]:
+    """The log files that are asked for, the first that is not empty counts."""
+    prefix = _prefix(options)
+    return [*options.get("--log", []), f"{prefix}/log" if prefix else os.environ.get("PYFIX_LOG", "")]
+
+
+def _no_log() -> int:
+    _say("error: there is no journal and no log file; name one with --log or PYFIX_LOG")
+    return 1
+
+
+def _top(options: dict[str, list[str]], rest: list[str]) -> int:
+    from pyfix.commands._top import top  # noqa: PLC0415 -- as above
+
+    if rest:
+        _wrong_arguments(f"unexpected argument {rest[0]!r}")
+    return top(_config(options), _runtime(options), _log_files(options), once="--once" in options)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,12 @@ Description
     Reads a message and hands it to the postdrop service. Exit status 0 says that the message is durable in the
     maildrop queue. ``-t`` takes more recipients from To, Cc and Bcc; ``-f`` and ``-r`` set the envelope sender, ``-F``
     the full name; a line with a single dot ends the message unless ``-i`` or ``-oi`` is given; ``-B``, ``-N``, ``-R``
-    and ``-V`` are RFC 6152 BODY and RFC 3461 NOTIFY, RET, ENVID. ``-bp`` lists the queue, ``-q`` and ``-qI`` flush it,
-    ``-bs`` speaks SMTP on standard input and output. Options of other sendmails that mean nothing here are ignored.
+    and ``-V`` are RFC 6152 BODY and RFC 3461 NOTIFY, RET, ENVID; ``-XV`` has a sender of its own made for each
+    recipient. ``-v`` has a report of the delivery sent, ``-bv`` one of what a delivery would do, without it.
+
+    ``-bp`` lists the queue. ``-q``, ``-qIqueue_id`` and ``-qRsite`` have all mail, one message, or mail for one
+    destination tried now. ``-bs`` speaks SMTP on standard input and output. Options of other sendmails that mean
+    nothing here are ignored.
 
 Security
     Runs with the rights of whoever calls it. postdrop knows who that is, and checks everything anew.
@@ -18,6 +22,7 @@ Diagnostics
 import posix  # what os is made of, which would be a seventh of the time that a submission takes
 import sys
 
+from pyfix.commands._request import fatal, parse, warning
 from pyfix.system.call import Caller, CallError
 from pyfix.wire.submission import RecipientFields, SubmissionText
 
@@ -26,10 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import NoReturn
 
-_OPTIONS_WITH_VALUE = "ABCFLNORVXbefhopqr"
-_OPTIONS_WITHOUT = "GIUcimtvnx"
-_NOTIFY = {"NEVER": 1, "SUCCESS": 2, "FAILURE": 4, "DELAY": 8}
-_ENVID_LIMIT = 100
+    from pyfix.commands._request import Request
+    from pyfix.conf.config import Config
+
 _CHUNK = 65536
 # Parts of an address or of a header field that are looked at (header_address_token_limit).
 _TOKEN_LIMIT = 10_240
@@ -39,201 +43,6 @@ _TIMEOUT = 300.0
 # What an address is made of that needs no parsing.
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_+=@/#$%&'*?^{|}~")
 _REFUSED = "io.pyfix.Postdrop.Refused"
-
-
-class Request:
-    """What the command line asks for."""
-
-    def __init__(self, mode: str) -> None:
-        # the letter of -b: m deliver, p list, i aliases, s SMTP, h nothing; q flush
-        self.mode = mode
-        self.arguments: list[str] = []
-        self.directory = ""
-        self.dot_ends = True
-        self.encoding = ""
-        self.envid = ""
-        self.extract = False
-        self.flush_id = ""
-        self.flush_site = ""
-        self.full_name: str | None = None
-        self.interval = False
-        self.notify = 0
-        self.ret = ""
-        self.sender: str | None = None
-        self.smtputf8 = False
-
-
-def fatal(text: str) -> "NoReturn":
-    """Says what is wrong and ends the command."""
-    _say(f"fatal: {text}")
-    raise SystemExit(posix.EX_TEMPFAIL)
-
-
-def _usage(text: str) -> "NoReturn":
-    """Says what is wrong with an option."""
-    _say(text)
-    fatal("usage: sendmail [options]")
-
-
-def warning(text: str) -> None:
-    """Says what is odd."""
-    _say(f"warning: {text}")
-
-
-def _say(text: str) -> None:
-    # sys.stderr is not there where the caller has closed it.
-    posix.write(2, f"sendmail: {text}\n".encode("utf-8", "backslashreplace"))
-
-
-def parse(name: str, arguments: list[str]) -> Request:
-    """The request of a command line; ``name`` is the one that the command was called by."""
-    request = Request({"mailq": "p", "newaliases": "i"}.get(name, "m"))
-    position = 0
-    while position < len(arguments):
-        argument = arguments[position]
-        if argument == "--":
-            position += 1
-            break
-        if len(argument) < 2 or not argument.startswith("-"):
-            break
-        position += 1
-        if argument == "-q":
-            request.mode = "q"
-            continue
-        if argument == "-V" and [len(value) for value in arguments[position : position + 1]] == [2]:
-            fatal("unsupported: -XV")
-        position = _letters(request, argument, arguments, position)
-    request.arguments = arguments[position:]
-    _check(request)
-    return request
-
-
-def _letters(request: Request, argument: str, arguments: list[str], position: int) -> int:
-    """Takes the options of one argument; the position behind it and its value."""
-    for index, letter in enumerate(argument[1:], 2):
-        if letter in _OPTIONS_WITHOUT:
-            _take(request, letter, "")
-        elif letter in _OPTIONS_WITH_VALUE:
-            if len(argument) > index:
-                _take(request, letter, argument[index:])
-            elif position < len(arguments):
-                _take(request, letter, arguments[position])
-                position += 1
-            else:
-                _usage(f"option requires an argument -- '{letter}'")
-            break
-        else:
-            _usage(f"invalid option -- '{letter}'")
-    return position
-
-
-def _take(request: Request, letter: str, value: str) -> None:
-    takers = {
-        "B": _take_encoding,
-        "C": _take_directory,
-        "N": _take_notify,
-        "V": _take_envid,
-        "X": lambda _, value: fatal(f"unsupported: -X{value[:1]}"),
-        "b": _take_mode,
-        "n": lambda _, __: fatal("-n option not supported"),
-        "o": _take_old,
-        "q": _take_flush,
-    }
-    if letter in takers:
-        takers[letter](request, value)
-    elif letter in "fr":
-        request.sender = value
-    elif letter == "F":
-        request.full_name = value
-    elif letter == "t":
-        request.extract = True
-    elif letter == "i":
-        request.dot_ends = False
-    elif letter == "I":
-        request.mode = "i"
-    elif letter == "O":
-        request.smtputf8 = request.smtputf8 or value.lower() == "smtputf8=yes"
-    elif letter == "R":
-        _take_ret(request, value)
-
-
-def _take_directory(request: Request, value: str) -> None:
-    import os  # noqa: PLC0415 -- few say where main.cf is
-
-    request.directory = os.path.dirname(value) if os.path.basename(value) == "main.cf" else value
-    os.environ["MAIL_CONFIG"] = request.directory
-
-
-def _take_old(request: Request, value: str) -> None:
-    """An option of sendmail V8 in its short form."""
-    if value.startswith("i"):
-        request.dot_ends = False
-    elif value == "A":
-        fatal("-oA requires pathname")
-
-
-def _take_mode(request: Request, mode: str) -> None:
-    if mode not in {"m", "p", "i", "s", "h", "H"}:
-        fatal(f"unsupported: -b{mode}")
-    request.mode = mode.lower()
-
-
-def _take_flush(request: Request, value: str) -> None:
-    if value[:1] in set("0123456789"):
-        request.interval = True
-    elif value[:1] == "R":
-        request.flush_site = value[1:] or fatal("specify: -qRsitename")
-    elif value[:1] == "I":
-        request.flush_id = value[1:] or fatal("specify: -qIqueueid")
-    else:
-        fatal(f"-q{value[:1]} is not implemented")
-
-
-def _take_encoding(request: Request, value: str) -> None:
-    if value not in {"8BITMIME", "7BIT"}:
-        fatal("-B option needs 8BITMIME or 7BIT")
-    request.encoding = "8bit" if value == "8BITMIME" else "7bit"
-
-
-def _take_notify(request: Request, value: str) -> None:
-    names = value.upper().split(",")
-    if not all(name in _NOTIFY for name in names) or ("NEVER" in names and set(names) != {"NEVER"}):
-        warning("bad -N option value -- ignored")
-        return
-    request.notify = sum({_NOTIFY[name] for name in names})
-
-
-def _take_ret(request: Request, value: str) -> None:
-    if value.upper() not in {"FULL", "HDRS"}:
-        warning("bad -R option value -- ignored")
-        return
-    request.ret = value.upper()
-
-
-def _take_envid(request: Request, value: str) -> None:
-    if len(value) > _ENVID_LIMIT:
-        warning("too long -V option value -- ignored")
-    elif not (value and value.isascii() and value.isprintable()):
-        warning("bad syntax in -V option value -- ignored")
-    else:
-        request.envid = value
-
-
-def _check(request: Request) -> None:
-    if request.extract and request.mode != "m":
-        fatal("-t can be used only in delivery mode")
-    if request.flush_site and request.mode != "m":
-        fatal("-qR can be used only in delivery mode")
-    if request.flush_id and request.mode != "m":
-        fatal("-qI can be used only in delivery mode")
-    what = {
-        "p": "display queue mode",
-        "q": "flush queue mode",
-        "i": "alias initialization mode",
-        "s": "stand-alone mode",
-    }.get(request.mode, "flush site" if request.flush_site else "flush queue_id" if request.flush_id else "")
-    if what and request.arguments:
-        fatal(f"{what} requires no recipient")
 
 
 class Transaction:
@@ -281,20 +90,23 @@ class Transaction:
 class Submission:
     """What is done with standard input."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: "Request") -> None:
         self._request = request
         self._uid = posix.getuid()
+        # as -f says it, without what a header would have around it
+        self._saved_sender: str | None = None
 
     def run(self) -> None:
         """Submits standard input. Ends the command where it cannot be done."""
         request = self._request
+        self._saved_sender = self._sender()
         recipients = [address for argument in request.arguments for address in self._addresses(argument)]
         if not recipients and not request.extract:
             text = "Recipient addresses must be specified on the command line or via the -t option"
             self._fatal(text)
         envelope = {
             "content": 0,
-            "sender": self._sender(),
+            "sender": self._saved_sender,
             "recipients": recipients,
             "full_name": self._text(_environment("NAME") if request.full_name is None else request.full_name),
             "extract_recipients": request.extract,
@@ -303,6 +115,8 @@ class Submission:
             "notify": request.notify,
             "encoding": request.encoding,
             "smtputf8": request.smtputf8,
+            "trace": request.trace,
+            "verp_delimiters": self._verp_delimiters(),
         }
         try:
             self._submit(envelope, need_header=not recipients)
@@ -310,6 +124,8 @@ class Submission:
             self._refused(error)
         except OSError as error:
             self._fatal(f"mail system is down: {error.strerror or error}")
+        if request.trace:
+            posix.write(1, f"Mail Delivery Status Report will be mailed to <{self._who()}>.\n".encode())
 
     def _submit(self, envelope: "Mapping[str, object]", *, need_header: bool) -> None:
         transaction = Transaction(envelope)
@@ -356,6 +172,18 @@ class Submission:
             warning(f"-f option specified malformed sender: {sender}")
         return found[0] if found else ""
 
+    def _verp_delimiters(self) -> str:
+        if self._request.verp is None:
+            return ""
+        if self._saved_sender == "":
+            self._fatal("-V option requires non-null sender address")
+        conf = _load_config()
+        allowed = conf.text("verp_delimiter_filter")
+        delimiters = self._request.verp or conf.text("default_verp_delimiters")
+        if len(delimiters) != len("+=") or not set(delimiters) <= set(allowed):
+            fatal(f"-V requires two characters from {allowed}")
+        return delimiters
+
     def _addresses(self, argument: str) -> list[str]:
         """The addresses of an argument, as if it stood in a header: ``a, b`` are two, ``Full Name <a>`` is one."""
         if argument and _PLAIN.issuperset(argument):
@@ -383,14 +211,19 @@ class Submission:
             fatal(text)
         self._fatal(text)
 
-    def _fatal(self, text: str) -> "NoReturn":
-        import pwd  # noqa: PLC0415 -- only for the error message
+    def _who(self) -> str:
+        """Who sends it, for messages."""
+        if self._saved_sender is not None:
+            return self._saved_sender
+        import pwd  # noqa: PLC0415 -- only for messages
 
         try:
-            name = pwd.getpwuid(self._uid).pw_name
+            return pwd.getpwuid(self._uid).pw_name
         except KeyError:
-            name = "unknown"
-        fatal(f"{name}({self._uid}): {text}")
+            return "unknown"
+
+    def _fatal(self, text: str) -> "NoReturn":
+        fatal(f"{self._who()}({self._uid}): {text}")
 
 
 def _environment(name: str) -> str | None:
@@ -406,14 +239,16 @@ def _fix_line_endings(directory: str) -> str:
             mentioned = b"sendmail_fix_line_endings" in file.read()
     except OSError:
         mentioned = False
-    if not mentioned:
-        return "always"
+    return _load_config().text("sendmail_fix_line_endings") if mentioned else "always"
+
+
+def _load_config() -> "Config":
     _find_packages()
     from pyfix.conf.error import ConfigError  # noqa: PLC0415 -- costs most of the start, and few need it
     from pyfix.system.configuration import load_config  # noqa: PLC0415
 
     try:
-        return load_config().text("sendmail_fix_line_endings")
+        return load_config()
     except ConfigError as error:
         fatal(str(error))
 
@@ -435,14 +270,13 @@ def _queue_command(*arguments: str) -> None:
 
 
 def _smtp() -> None:
-    _find_packages()
+    conf = _load_config()
     from pyfix.access import stand_alone as session  # noqa: PLC0415 -- as above
     from pyfix.conf.error import ConfigError  # noqa: PLC0415
     from pyfix.service import stand_alone  # noqa: PLC0415
-    from pyfix.system.configuration import load_config  # noqa: PLC0415
 
     try:
-        stand_alone.run(load_config(), session.begin)
+        stand_alone.run(conf, session.begin)
     except ConfigError as error:
         fatal(str(error))
 
@@ -462,7 +296,7 @@ def main() -> None:
     request = parse(sys.argv[0].rpartition("/")[2], sys.argv[1:])
     actions: dict[str, Callable[[], None]] = {
         "h": lambda: None,
-        "i": lambda: fatal("unsupported: -bi"),
+        "i": lambda: fatal("unsupported: -bi (newaliases): this version of pyfix builds no alias tables"),
         "p": lambda: _queue_command("-p"),
         "q": lambda: _queue_command("-f"),
         "s": _smtp,

@@ -16,8 +16,7 @@ What happens to the header is what Postfix does:
 
 import re
 from collections.abc import Callable
-
-from msgspec import Struct
+from typing import NamedTuple
 
 from pyfix.mail import header
 from pyfix.mail.address import parse_addresses, quote_address, rewrite_addresses
@@ -41,7 +40,7 @@ _SPECIAL_FIELDS = (
 )
 
 
-class Settings(Struct, frozen=True):
+class Settings(NamedTuple):
     """What main.cf says about headers."""
 
     myhostname: str
@@ -59,7 +58,7 @@ class Settings(Struct, frozen=True):
     replace_stray_cr: bool = True
 
 
-class Envelope(Struct, frozen=True):
+class Envelope(NamedTuple):
     """What the content's canonical form depends on."""
 
     queue_id: str

@@ -7,7 +7,7 @@ from pyfix.intake.message import Envelope, Intake
 from pyfix.intake.recipients import RecipientFilter, StandardForm
 from pyfix.intake.settings import IntakeSettings
 from pyfix.service.cleanup import Open, Recipient
-from pyfix.spool.queue_file import (
+from pyfix.spool.envelope import (
     SMTPUTF8_HEADER,
     SMTPUTF8_RECIPIENT,
     SMTPUTF8_REQUESTED,
@@ -56,6 +56,7 @@ def open_message(
         local_form, settings.duplicate_filter_limit, keep_original=settings.enable_original_recipient
     )
     given = tuple(recipients.new(request.recipients))
+    warn_after = settings.delay_warning_time
     requested = SMTPUTF8_REQUESTED if request.smtputf8 else 0
     message = NewMessage(
         sender=sender,
@@ -68,6 +69,8 @@ def open_message(
         envid=request.envid,
         ret=request.ret,
         attributes=request.attributes,
+        warn_time=request.arrival_usec // 1_000_000 + warn_after if sender and warn_after else 0,
+        verp_delimiters=request.verp_delimiters,
     )
     envelope = Envelope(
         queue_id=request.queue_id,

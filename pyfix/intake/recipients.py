@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from pyfix.mail.address import quote_address
 from pyfix.service.cleanup import Recipient
-from pyfix.spool.queue_file import NewRecipient
+from pyfix.spool.envelope import NewRecipient
 
 StandardForm = Callable[[str], str]
 """Brings an address into standard form; both in internal form."""

@@ -14,6 +14,8 @@ class IntakeSettings(Struct, frozen=True):
     enable_original_recipient: bool
     # bytes that must be free before a message is begun
     space_needed: int
+    # seconds until the sender is told of a delay; 0 never
+    delay_warning_time: int = 0
 
 
 def read_settings(conf: Config) -> IntakeSettings:
@@ -35,4 +37,5 @@ def read_settings(conf: Config) -> IntakeSettings:
         duplicate_filter_limit=conf.integer("duplicate_filter_limit"),
         enable_original_recipient=conf.boolean("enable_original_recipient"),
         space_needed=max(conf.integer("queue_minfree"), size_limit * 3 // 2),
+        delay_warning_time=conf.seconds("delay_warning_time"),
     )

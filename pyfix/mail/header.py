@@ -9,6 +9,7 @@ mailbox file and becomes an ``X-Mailbox-Line:`` field.
 """
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 SENDER_FIELDS = frozenset(
@@ -212,6 +213,28 @@ class HeaderScanner:
             return []
         self._dropping = False
         return self._scan(probe[found.start() + 1 :])
+
+
+_MESSAGE_ID = re.compile(rb"[ \t\n]*(<[!-;=?-~]+>)[ \t\n]*")
+
+
+def find_message_id(content: Iterable[bytes], limit: int) -> str:
+    """The Message-Id of a message, ``<id@host>``; empty if there is none, or none that is well formed.
+
+    No more than about ``limit`` bytes of the content are looked at.
+    """
+    scanner = HeaderScanner(limit)
+    fields: list[Field] = []
+    size = 0
+    for chunk in content:
+        fields += [field for field in scanner.feed(chunk) if field.name == b"message-id"]
+        size += len(chunk)
+        if fields or scanner.ended or size > limit:
+            break
+    else:
+        fields += [field for field in scanner.close() if field.name == b"message-id"]
+    found = _MESSAGE_ID.fullmatch(fields[0].body) if fields else None
+    return found[1].decode("ascii") if found else ""
 
 
 def _shorten(text: bytes, limit: int) -> bytes:

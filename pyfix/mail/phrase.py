@@ -55,3 +55,9 @@ def _pack(pieces: list[Piece], size: int) -> list[list[Piece]]:
         groups[-1].append(piece)
         room -= len(piece)
     return groups
+
+
+def mail_system(header_from_format: str) -> str:
+    """The mail system as the author of what it writes: the body of a From header, by header_from_format."""
+    name = "Mail Delivery System"
+    return f"MAILER-DAEMON ({name})" if header_from_format == "obsolete" else f"{name} <MAILER-DAEMON>"

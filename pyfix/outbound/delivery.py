@@ -15,7 +15,7 @@ from pyfix.wire.smtp_client import Replied, Stage
 
 
 class Delivery:
-    """The recipients of a request. ``soft_bounce``: what would be returned to the sender is deferred instead."""
+    """The recipients of a request. ``soft_bounce``: other hosts are tried for whom a host has refused for good, too."""
 
     def __init__(self, request: Deliver, *, soft_bounce: bool) -> None:
         self.request = request
@@ -42,11 +42,13 @@ class Delivery:
         """Something went wrong; nobody's outcome follows from that yet."""
         self.trouble, self.relay, self.host_is_down = trouble, relay, host_is_down
 
-    def sent(self, recipient: Recipient, response: Response, host: str, relay: str) -> None:
-        """The host took the message for this recipient."""
+    def sent(self, recipient: Recipient, response: Response, host: str, relay: str, *, dsn: bool) -> None:
+        """The host took the message for this recipient. ``dsn``: it knows NOTIFY, and so tells the sender itself."""
         del self.pending[recipient.offset]
         line = response.line
-        self.outcomes.append(Outcome(recipient.offset, "sent", response.status, line, relay, host, line))
+        self.outcomes.append(
+            Outcome(recipient.offset, "sent", response.status, line, relay, host, line, "relayed", dsn)
+        )
 
     def refused(self, recipient: Recipient, trouble: Trouble, relay: str) -> None:
         """The host did not take it for this recipient."""
@@ -94,35 +96,42 @@ class Delivery:
         by_offset = {recipient.offset: recipient for recipient in self.request.recipients}
         return [(by_offset[outcome.offset], outcome) for outcome in new]
 
-    def result(self) -> Delivered:
-        """The answer to the queue manager."""
+    def result(self, outcomes: Sequence[Outcome]) -> Delivered:
+        """The answer to the queue manager; ``outcomes`` are those that were told, as they are to hold."""
         if self._unreachable is None:
-            return Delivered(tuple(self.outcomes))
-        return Delivered(tuple(self.outcomes), self._unreachable.dsn, self._unreachable.reason)
+            return Delivered(tuple(outcomes))
+        return Delivered(tuple(outcomes), self._unreachable.dsn, self._unreachable.reason)
 
     def _passing(self, trouble: Trouble) -> bool:
         return trouble.soft or self._soft_bounce
 
     def _conclude(self, recipient: Recipient, trouble: Trouble, relay: str) -> None:
         dsn, reason, remote_mta, diagnostic = trouble
-        if self._soft_bounce:
-            dsn = f"4{dsn[1:]}"
         status: Literal["deferred", "bounced"] = "deferred" if dsn[0] == "4" else "bounced"
         self.outcomes.append(Outcome(recipient.offset, status, dsn, reason, relay, remote_mta, diagnostic))
 
 
-def take_replies(delivery: Delivery, recipients: Sequence[Recipient], replies: Sequence[Replied], host: Host) -> None:
-    """Draws the conclusions from what a host said. ``recipients`` are those of the envelope, in its order."""
+def take_replies(
+    delivery: Delivery, recipients: Sequence[Recipient], replies: Sequence[Replied], host: Host, *, dsn: bool
+) -> None:
+    """Draws the conclusions from what a host said. ``recipients`` are those of the envelope, in its order.
+
+    ``dsn``: the host offers the extension DSN.
+    """
     relay = f"{host.label}:{host.port}"
     for stage, response, index in replies:
         kind = response.code // 100
         if stage is Stage.RCPT:
             recipient = recipients[index]
-            if kind != 2 and recipient.offset in delivery.pending:
+            if recipient.offset not in delivery.pending:
+                continue
+            if kind != 2:
                 delivery.refused(recipient, said(response, stage, host.name, host.label), relay)
+            elif delivery.request.verify:
+                delivery.sent(recipient, response, host.name, relay, dsn=dsn)
         elif stage is Stage.END_OF_DATA and kind == 2:
             for recipient in list(delivery.pending.values()):
-                delivery.sent(recipient, response, host.name, relay)
+                delivery.sent(recipient, response, host.name, relay, dsn=dsn)
         elif stage in _WHOLE_MESSAGE and kind != (3 if stage is Stage.DATA else 2) and delivery.pending:
             delivery.failed(said(response, stage, host.name, host.label), relay, host_is_down=False)
 

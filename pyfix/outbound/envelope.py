@@ -26,6 +26,7 @@ def make_envelope(request: Deliver, recipients: Sequence[Recipient], machine: Sm
         request.smtputf8,
         request.envid,
         request.ret,
+        request.verify,
     )
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from pyfix.conf.config import Config
 from pyfix.net.hostname import canonical_address
-from pyfix.outbound.destination import parse_port
+from pyfix.outbound.destination import DestinationError, parse_port
 from pyfix.outbound.hosts import Policy
 from pyfix.outbound.trouble import While
 from pyfix.wire.smtp_client import Limits, Stage
@@ -47,7 +47,7 @@ class Settings(NamedTuple):
 
 
 def read_settings(conf: Config, own_addresses: Sequence[str]) -> Settings:
-    """The settings, with the addresses of this system. Raises ConfigError, DestinationError."""
+    """The settings, with the addresses of this system. Raises ConfigError."""
     seconds = conf.seconds
     helo, rset = seconds("smtp_helo_timeout"), seconds("smtp_rset_timeout")
     line = conf.integer("line_length_limit")
@@ -56,7 +56,7 @@ def read_settings(conf: Config, own_addresses: Sequence[str]) -> Settings:
         myhostname=conf.text("myhostname"),
         relayhost=conf.text("relayhost"),
         fallback_relay=conf.words("smtp_fallback_relay"),
-        port=parse_port(conf.text("smtp_tcp_port")),
+        port=_port(conf),
         bind_address=conf.text("smtp_bind_address"),
         bind_address6=conf.text("smtp_bind_address6"),
         connect_timeout=seconds("smtp_connect_timeout"),
@@ -103,3 +103,10 @@ def _policy(conf: Config, own_addresses: Sequence[str]) -> Policy:
         native="native" in conf.words("smtp_host_lookup"),
         own_addresses=frozenset(map(canonical_address, (*own_addresses, *proxies))),
     )
+
+
+def _port(conf: Config) -> int:
+    try:
+        return parse_port(conf.text("smtp_tcp_port"))
+    except DestinationError as error:
+        raise conf.error("smtp_tcp_port", str(error)) from None

@@ -3,7 +3,7 @@
 Description
     The only creator of messages in incoming/. A message's content is made canonical as it streams (pyfix.intake), and
     written in place. When it is durable the queue manager is told and Commit is answered; before, nothing of it can
-    be seen.
+    be seen. While the queue manager says that mail comes in faster than it takes it, Commit waits for in_flow_delay.
 
 Protocol
     Serves io.pyfix.Cleanup. A connection holds one transaction at a time. Closing it, or opening another transaction,
@@ -34,7 +34,7 @@ from pyfix.intake.settings import read_settings
 from pyfix.mail.date import format_date
 from pyfix.rewriting.standard import read_ruleset, standard_form
 from pyfix.service import events, queue
-from pyfix.service.calling import Unavailable
+from pyfix.service.announcing import Announcer
 from pyfix.service.cleanup import INTERFACE, Committed, Open, Refused, RefusedParameters
 from pyfix.service.dispatch import Call, Connection
 from pyfix.service.interface import Nothing
@@ -137,9 +137,8 @@ class Cleanup:
         self._role = role
         self._loop = asyncio.get_running_loop()
         self._flusher = Flusher(self._loop, _FSYNC_THREADS)
-        self._qmgr = role.client(queue.QUEUE, "qmgr")
-        self._news: list[str] = []
-        self._telling: asyncio.Task[None] | None = None
+        # An answer that takes longer is not worth waiting for.
+        self._announcer = Announcer(role.client(queue.QUEUE, "qmgr", timeout=10.0), self._loop)
         self._open: dict[Connection, Transaction] = {}
         self._idle = asyncio.Event()
         self._spool: Spool | None = None
@@ -151,6 +150,7 @@ class Cleanup:
 
     def _configure(self, conf: Config) -> None:
         self._settings = read_settings(conf)
+        self._in_flow_delay = conf.seconds("in_flow_delay")
         self._local = partial(standard_form, ruleset=read_ruleset(conf, "local"))
         remote = read_ruleset(conf, "remote")
         self._remote = partial(standard_form, ruleset=remote) if remote.domain else None
@@ -185,6 +185,8 @@ class Cleanup:
         if transaction is None:
             raise call.connection.state or refused(*NOT_OPEN)
         queue_id = transaction.queue_id
+        if self._announcer.crowded:
+            await asyncio.sleep(self._in_flow_delay)
         try:
             await transaction.whole()
             # From here on a caller who goes away does not matter.
@@ -200,7 +202,7 @@ class Cleanup:
             self._drop(transaction)
             raise reason from None
         self._over()
-        self._tell(queue_id)
+        self._announcer.tell(queue_id)
         return Committed(queue_id)
 
     async def all_ended(self) -> None:
@@ -273,21 +275,6 @@ class Cleanup:
     def _log_identifiers(self, transaction: Transaction) -> None:
         for resent, value in transaction.intake.message_ids:
             self._role.journal.write(events.message_id(transaction.queue_id, value, resent=resent))
-
-    def _tell(self, queue_id: str) -> None:
-        """Tells the queue manager of a message, soon; while it is down its own scan will find the message."""
-        self._news.append(queue_id)
-        if self._telling is None:
-            self._telling = self._loop.create_task(self._tell_all())
-
-    async def _tell_all(self) -> None:
-        try:
-            while self._news:
-                await self._qmgr.oneway("Announce", queue.Announce(self._news.pop(0)))
-        except Unavailable:
-            self._news.clear()
-        finally:
-            self._telling = None
 
 
 async def start(role: Role) -> None:

@@ -17,15 +17,16 @@ Diagnostics
 """
 
 from pyfix.mail.status import split_status, with_class
-from pyfix.service import events
 from pyfix.service.delivery import INTERFACE, Deliver, Delivered, Outcome
 from pyfix.service.dispatch import Call
+from pyfix.service.outcomes import OutcomeLog
 from pyfix.service.role import Role, run_role
 from pyfix.system.clock import now_usec
 
 
 async def start(role: Role) -> None:
     """Serves until the end."""
+    log = OutcomeLog(role.journal, role.conf)
 
     def deliver(call: Call[Deliver]) -> Delivered:
         request = call.parameters
@@ -34,8 +35,7 @@ async def start(role: Role) -> None:
         outcomes = []
         for recipient in request.recipients:
             outcome = Outcome(recipient.offset, "sent", with_class(dsn, "2"), reason or "discarded")
-            role.journal.write(events.outcome(request, recipient, outcome, (begun, begun, now_usec())))
-            outcomes.append(outcome)
+            outcomes.append(log.settle(request, recipient, outcome, (begun, begun, now_usec())))
         return Delivered(tuple(outcomes))
 
     role.implement(INTERFACE, {"Deliver": deliver})

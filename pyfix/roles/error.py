@@ -19,29 +19,32 @@ Diagnostics
 
 from typing import Literal
 
-from pyfix.mail.status import split_status, with_class
-from pyfix.service import events
+from pyfix.mail.status import split_status
 from pyfix.service.delivery import INTERFACE, Deliver, Delivered, Outcome
 from pyfix.service.dispatch import Call
+from pyfix.service.outcomes import OutcomeLog
 from pyfix.service.role import Role, run_role
 from pyfix.system.clock import now_usec
 
 
 async def start(role: Role) -> None:
     """Serves until the end."""
+    log = OutcomeLog(role.journal, role.conf)
 
     def deliver(call: Call[Deliver]) -> Delivered:
         request = call.parameters
         begun = now_usec()
         status, digit = _VERDICTS["retry" if request.transport == "retry" else "error"]
         dsn, reason = split_status(request.nexthop, f"{digit}.0.0")
+        if not dsn.startswith(digit):
+            dsn = f"{digit}.0.0"
         outcomes = []
         for recipient in request.recipients:
-            outcome = Outcome(recipient.offset, status, with_class(dsn, digit), reason or "no reason given")
-            role.journal.write(events.outcome(request, recipient, outcome, (begun, begun, now_usec())))
-            outcomes.append(outcome)
+            outcome = Outcome(recipient.offset, status, dsn, reason or "no reason given")
+            outcomes.append(log.settle(request, recipient, outcome, (begun, begun, now_usec())))
         return Delivered(tuple(outcomes))
 
+    role.on_reload.append(log.configure)
     role.implement(INTERFACE, {"Deliver": deliver})
 
 

@@ -44,11 +44,11 @@ from pyfix.deliver.outcome import Result, outcome
 from pyfix.deliver.recipient import local_recipient
 from pyfix.deliver.trace import delivered_addresses, is_loop, read_header, trace_lines
 from pyfix.mail.address import split_address
-from pyfix.service import events
 from pyfix.service.blocking import serve_blocking
 from pyfix.service.delivery import INTERFACE, Deliver, Delivered, Outcome, Recipient
 from pyfix.service.dispatch import Call, Implementation
 from pyfix.service.forking import ForkingRole, Serve, run_forking_role
+from pyfix.service.outcomes import OutcomeLog
 from pyfix.spool.content import read_content
 from pyfix.spool.record import CorruptFile
 from pyfix.system import account, mailbox
@@ -56,6 +56,8 @@ from pyfix.system.clock import monotonic, now_usec, utc_offset
 from pyfix.system.journal import Journal
 
 _MOMENT = 1.0
+# Their mail is not returned where nobody has made an alias: a notice about it would come back to them.
+_REQUIRED = frozenset({"mailer-daemon", "postmaster"})
 
 
 class LocalAgent:
@@ -63,6 +65,7 @@ class LocalAgent:
 
     def __init__(self, conf: Config, journal: Journal, actor: account.Actor) -> None:
         self._journal = journal
+        self._outcomes = OutcomeLog(journal, conf)
         self._actor = actor
         # the address whose user was found last, when that was, and what was found
         self._known: tuple[str, float, tuple[account.Account, Destination] | None] = ("", 0.0, None)
@@ -103,9 +106,7 @@ class LocalAgent:
             result = Result(mailbox_status(error.errno), error.reason)
         except OSError as error:
             result = Result("4.3.0", f"error reading message: {error.strerror}")
-        done = outcome(recipient, result)
-        self._journal.write(events.outcome(request, recipient, done, (start, start, now_usec())))
-        return done
+        return self._outcomes.settle(request, recipient, outcome(recipient, result), (start, start, now_usec()))
 
     def _to_recipient(self, request: Deliver, message: int, recipient: Recipient) -> Result:
         content = read_content(message, request.content_offset)
@@ -116,6 +117,8 @@ class LocalAgent:
         if isinstance(found, Result):
             return found
         user, target = found
+        if request.verify:
+            return Result("2.0.0", f"delivers to {'maildir' if target.kind == 'maildir' else 'mailbox'}")
         original = (recipient.original or recipient.address) if self._original_lines else ""
         lines = trace_lines(request.sender, original, recipient.address if self._delivered_lines else "")
         self._actor.act_as(user.uid, user.gid)
@@ -150,6 +153,9 @@ class LocalAgent:
         except OSError as error:
             self._journal.warning(f"error looking up passwd info for {name}: {error.strerror}")
             return Result("4.0.0", "user lookup error")
+        if user is None and name in _REQUIRED:
+            self._journal.warning(f"required alias not found: {name}")
+            return Result("2.0.0", "discarded")
         if user is None:
             return Result("5.1.1", f'unknown user: "{name}"')
         if not self._actor.may_act_as(user.uid):

@@ -10,7 +10,8 @@ Description
     ===========================  =================================================================================
     committed                    the file is removed
     refused for good (5xx)       the sender gets a notice (a null sender: none), and the file is removed
-    refused for now, or nothing  the file stays and is tried again, after 1 s, 2 s ... 60 s
+    refused for now, or nothing  the file stays and is tried again, after 1 s, 2 s ... 60 s; so it does with
+                                 soft_bounce where the message is refused for good
     ===========================  =================================================================================
 
     A file that is not a submission is put into corrupt/. A file that is not whole yet is left alone.
@@ -169,7 +170,7 @@ class Pickup:
             try:
                 await self._submit(fd, queue_id, submission)
             except cleanup.Refused as error:
-                if error.parameters.code < 500:
+                if error.parameters.code < 500 or self._role.conf.boolean("soft_bounce"):
                     raise
                 await self._return(fd, queue_id, submission, error.parameters)
             except CorruptFile as error:
@@ -240,6 +241,7 @@ class Pickup:
             smtputf8=submission.smtputf8,
             envid=submission.envid,
             ret=submission.ret,
+            verp_delimiters=submission.verp_delimiters,
             attributes=dict(submission.attributes),
         )
 

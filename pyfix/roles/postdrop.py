@@ -29,12 +29,16 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from pyfix.conf.config import Config
+from pyfix.mail.verp import check_delimiters
+from pyfix.service.authorization import UserList
+from pyfix.service.denied import Stranger
 from pyfix.service.dispatch import Call
 from pyfix.service.interface import Nothing, ServiceError
 from pyfix.service.postdrop import INTERFACE, Committed, Open, Refused, RefusedParameters
 from pyfix.service.queue_directory import open_queue
 from pyfix.service.role import PER_UID_LIMIT, Role, run_role
 from pyfix.service.turns import Turns
+from pyfix.spool.envelope import TRACE_RECORD, TRACE_VERIFY
 from pyfix.spool.maildrop import BadSubmission, MaildropWriter, NewSubmission, check
 from pyfix.spool.queue_id import QueueIds
 from pyfix.system import account
@@ -42,12 +46,12 @@ from pyfix.system.clock import now_usec
 from pyfix.system.durable import NoSpace, WriteError
 from pyfix.system.flusher import Flusher
 from pyfix.system.pipe import NotAPipe, PipeReader
-from pyfix.tables.match import string_list
 from pyfix.tables.table import TableError
 
 UID_LIMIT = 40
 TOTAL_LIMIT = 200
 _TURN_TIMEOUT = 60.0
+_TRACE_FLAGS = {"": 0, "record": TRACE_RECORD, "verify": TRACE_VERIFY}
 # More threads than this do not make fsync faster.
 _FSYNC_THREADS = 3
 
@@ -93,7 +97,7 @@ class Submission:
         """Ends it. Unless it was committed, nothing of it stays."""
         self._end(None)
         self._writer.abort()
-        on_close, self._on_close = self._on_close, _nothing
+        on_close, self._on_close = self._on_close, lambda: None
         on_close()
 
     def _end(self, error: Refused | WriteError | None) -> None:
@@ -154,8 +158,8 @@ class Postdrop:
         role.on_stop.append(self._turns.all_back)
 
     def _configure(self, conf: Config) -> None:
-        self._submitters = string_list(conf, "authorized_submit_users")
-        self._anyone = conf.words("authorized_submit_users") == ("static:anyone",)
+        self._verp_filter = conf.text("verp_delimiter_filter")
+        self._submitters = UserList(conf, "authorized_submit_users")
         self._limits = (conf.integer("message_size_limit"), float(conf.seconds("ipc_timeout")))
         if self._root != conf.text("queue_directory"):
             self._spool = open_queue(conf)
@@ -229,11 +233,11 @@ class Postdrop:
 
     async def _checked(self, request: Open, uid: int) -> NewSubmission:
         """The submission to store. Raises Refused."""
-        needs_account = not self._anyone or request.sender is None or request.full_name is None
-        user = await self._account(uid) if needs_account else None
-        if not self._anyone and not await self._may_submit(user.name if user else "unknown"):
-            name = user.name if user else "unknown"
-            raise refused("5.7.1", f"User {name}({uid}) is not allowed to submit mail")
+        stranger, user = await self._look_up(request, uid)
+        if stranger is not None:
+            raise refused("5.7.1", f"User {stranger.user}({uid}) is not allowed to submit mail")
+        if request.verp_delimiters and not check_delimiters(request.verp_delimiters, self._verp_filter):
+            raise refused("5.5.2", f"VERP takes two delimiters of {self._verp_filter}")
         if request.sender is None and user is None:
             raise refused("5.1.7", f"no login name found for user ID {uid}")
         submission = NewSubmission(
@@ -248,6 +252,8 @@ class Postdrop:
             encoding=request.encoding,
             smtputf8=request.smtputf8,
             extract_recipients=request.extract_recipients,
+            trace_flags=_TRACE_FLAGS[request.trace],
+            verp_delimiters=request.verp_delimiters,
         )
         try:
             check(submission)
@@ -255,20 +261,19 @@ class Postdrop:
             raise refused("5.5.2", str(error)) from None
         return submission
 
-    async def _account(self, uid: int) -> account.Account | None:
-        # The user database may be on the network: nobody else waits for it.
+    async def _look_up(self, request: Open, uid: int) -> tuple[Stranger | None, account.Account | None]:
+        """Who may not submit, or the account where it has to say something. Raises Refused."""
+        needs_account = request.sender is None or request.full_name is None
         try:
-            return await asyncio.to_thread(account.by_uid, uid)
-        except OSError as error:
-            self._role.journal.warning(f"error looking up passwd info for uid {uid}: {error.strerror}")
-            raise refused("4.3.0", "user lookup error") from None
-
-    async def _may_submit(self, name: str) -> bool:
-        try:
-            return await asyncio.to_thread(self._submitters.matches, name)
+            stranger = await self._submitters.check(uid)
+            # The user database may be on the network: nobody else waits for it.
+            return stranger, await asyncio.to_thread(account.by_uid, uid) if needs_account else None
         except TableError as error:
             self._role.journal.warning(str(error))
             raise refused("4.3.0", "table lookup error") from None
+        except OSError as error:
+            self._role.journal.warning(f"error looking up passwd info for uid {uid}: {error.strerror}")
+            raise refused("4.3.0", "user lookup error") from None
 
     def _create(self, submission: NewSubmission, on_close: Callable[[], None]) -> Submission:
         try:
@@ -288,10 +293,6 @@ class Postdrop:
     def _over(self, uid: int) -> None:
         self._turns.give_back(uid)
         self._role.end_work()
-
-
-def _nothing() -> None:
-    """What there is to do at the end of what has ended."""
 
 
 def _clean(text: str) -> str:

@@ -12,7 +12,8 @@ Description
     passes it on, where a bounce would help nobody. Conversion to quoted-printable is not done.
 
 Protocol
-    Serves io.pyfix.Delivery. Calls io.pyfix.Resolver, but not for next hops that are addresses.
+    Serves io.pyfix.Delivery. Calls io.pyfix.Resolver, but not for next hops that are addresses, and io.pyfix.Cleanup
+    to tell postmaster of hosts that find fault with the protocol (notify_classes), where its unit may do that.
 
 Security
     Talks to hosts chosen by strangers. It sees no file but the message's descriptor, which is read-only, runs as a
@@ -37,17 +38,20 @@ from pyfix.conf.config import Config
 from pyfix.net.hostname import address_family
 from pyfix.outbound.connections import ConnectionCache, Demand
 from pyfix.outbound.delivery import Delivery, Visits, take_replies
-from pyfix.outbound.destination import Destination, DestinationError, parse_destination, split_destinations
+from pyfix.outbound.destination import DestinationError, parse_destination, split_destinations
 from pyfix.outbound.envelope import make_envelope
-from pyfix.outbound.hosts import Found, Host, ask, find_hosts
+from pyfix.outbound.hosts import Host, ask, find_hosts
 from pyfix.outbound.judgement import judge_greeting, judge_message, may_keep, suspected_parameter
 from pyfix.outbound.session import Session
 from pyfix.outbound.settings import Settings, read_settings
+from pyfix.outbound.transcript import report
 from pyfix.outbound.trouble import Trouble, no_connection
 from pyfix.service import delivery as service
-from pyfix.service import events, resolver
+from pyfix.service import resolver
 from pyfix.service.calling import Unavailable
 from pyfix.service.dispatch import Call
+from pyfix.service.outcomes import OutcomeLog
+from pyfix.service.postmaster import Postmaster
 from pyfix.service.role import Role, run_role
 from pyfix.spool.content import read_content
 from pyfix.system.clock import monotonic, now_usec
@@ -65,14 +69,15 @@ class Agent:
         self.journal = role.journal
         self._resolver = role.client(resolver.INTERFACE, "resolver")
         self.cache: ConnectionCache[Session] = ConnectionCache(_IDLE_LIMIT)
+        self.outcomes = OutcomeLog(role.journal, role.conf)
+        self.postmaster = Postmaster(role)
         self.configure(role.conf)
 
     def configure(self, conf: Config) -> None:
         """Takes a new configuration; deliveries under way go on with the old one."""
-        try:
-            self.settings = read_settings(conf, own_addresses(conf))
-        except DestinationError as error:
-            raise conf.error("smtp_tcp_port", str(error)) from None
+        self.settings = read_settings(conf, own_addresses(conf))
+        self.outcomes.configure(conf)
+        self.postmaster.configure(conf)
         self.demand = Demand(self.settings.cache_time_limit)
 
     async def deliver(self, call: Call[service.Deliver]) -> service.Delivered:
@@ -83,11 +88,8 @@ class Agent:
         finally:
             os.close(descriptor)
 
-    async def find(self, destination: Destination, settings: Settings) -> Found:
-        """The hosts of a destination."""
-        return await ask(find_hosts(destination, settings.policy, random.shuffle), self._look_up)
-
-    async def _look_up(self, question: resolver.Lookup) -> resolver.Answer:
+    async def look_up(self, question: resolver.Lookup) -> resolver.Answer:
+        """Asks the resolver; it may be that there is no answer now."""
         try:
             answer: resolver.Answer = await self._resolver.call("Lookup", question)
         except Unavailable as error:
@@ -148,6 +150,7 @@ class Run:
         self.descriptor = descriptor
         self.started = now_usec()
         self.visited: set[tuple[str, int]] = set()
+        self.settled: list[service.Outcome] = []
 
     async def deliver(self) -> service.Delivered:
         """Tries the next hops in turn."""
@@ -158,7 +161,7 @@ class Run:
             await self._try_sites(split_destinations(nexthop), self.settings.fallback_relay)
         finally:
             demand.end(nexthop, monotonic())
-        return self.delivery.result()
+        return self.delivery.result(self.settled)
 
     async def _try_sites(self, sites: Sequence[str], fallback: Sequence[str]) -> None:
         delivery, count = self.delivery, len(sites) + len(fallback)
@@ -195,7 +198,7 @@ class Run:
                 if delivery.done:
                     return False
                 break
-        found = await self.agent.find(destination, settings)
+        found = await ask(find_hosts(destination, settings.policy, random.shuffle), self.agent.look_up)
         if found.trouble is not None:
             delivery.note(found.trouble)
             return not (found.own or found.trouble.loops)
@@ -252,7 +255,7 @@ class Run:
             if session.uses > 1 and session.ended_before_mail:
                 session.close()
                 return False
-            take_replies(delivery, recipients, session.replies, host)
+            take_replies(delivery, recipients, session.replies, host, dsn="DSN" in session.machine.capabilities)
             if session.trouble is not None:
                 if session.local_error is not None:
                     self.agent.journal.warning(str(session.local_error), request.queue_id)
@@ -260,6 +263,7 @@ class Run:
                     self._fail(session.trouble, session.relay, host_is_down=True)
         self.visited.add((host.address, host.port))
         self._log(begun, session.uses)
+        report(self.agent.postmaster, session)
         if session.trouble is None and session.machine.state is State.STALE:
             await session.reset()
         self.agent.keep(session, site, request.nexthop, self.settings)
@@ -274,13 +278,9 @@ class Run:
 
     def _log(self, begun: int, uses: int) -> None:
         """Logs the outcomes that are new. ``begun``: when the message's turn came on the connection, microseconds."""
-        times = (self.started, begun, now_usec())
+        settle, times = self.agent.outcomes.settle, (self.started, begun, now_usec())
         for recipient, outcome in self.delivery.new_outcomes():
-            softened = self.settings.soft_bounce and outcome.status == "deferred" and outcome.diagnostic[:1] == "5"
-            status = "SOFTBOUNCE" if softened else ""
-            self.agent.journal.write(
-                events.outcome(self.request, recipient, outcome, times, connection_use=uses, status=status)
-            )
+            self.settled.append(settle(self.request, recipient, outcome, times, connection_use=uses))
 
 
 async def start(role: Role) -> None:

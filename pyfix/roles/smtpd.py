@@ -7,10 +7,10 @@ Description
     is durable.
 
 Protocol
-    SMTP with PIPELINING, SIZE, VRFY, ENHANCEDSTATUSCODES, 8BITMIME, DSN, SMTPUTF8. Calls io.pyfix.Cleanup for messages,
-    io.pyfix.Rewrite for recipients, io.pyfix.Resolver for the client's name, io.pyfix.Anvil to count clients. Without
-    rewrite or cleanup the client is asked to come again (451); without resolver it has no name; without anvil it
-    is not counted.
+    SMTP with PIPELINING, SIZE, VRFY, ENHANCEDSTATUSCODES, 8BITMIME, DSN, SMTPUTF8, XVERP. Calls io.pyfix.Cleanup for
+    messages, and to tell postmaster of sessions (notify_classes), io.pyfix.Rewrite for recipients, io.pyfix.Resolver
+    for the client's name, io.pyfix.Anvil to count clients. Without rewrite or cleanup the client is asked to come again
+    (451); without resolver it has no name; without anvil it is not counted.
 
 Security
     Everything that comes in is hostile. Lines, errors, recipients and message sizes are limited; memory is bounded for
@@ -27,7 +27,6 @@ Diagnostics
 """
 
 import asyncio
-import ipaddress
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, NoReturn
@@ -36,7 +35,8 @@ from pyfix.access.client_lists import ClientLists, Standing
 from pyfix.access.received import Client, Hop, attributes, opening, received
 from pyfix.access.restriction import RecipientPolicy
 from pyfix.access.session import Session
-from pyfix.access.session_settings import read_settings
+from pyfix.access.session_settings import settings_by_standing
+from pyfix.access.transcript import report
 from pyfix.conf.config import Config
 from pyfix.mail.date import format_date
 from pyfix.service import anvil, cleanup, resolver, rewrite
@@ -44,6 +44,7 @@ from pyfix.service.attendance import Attendance
 from pyfix.service.calling import Unavailable
 from pyfix.service.client_names import ClientNames
 from pyfix.service.interface import ServiceError
+from pyfix.service.postmaster import Postmaster
 from pyfix.service.recipient_cache import RecipientCache
 from pyfix.service.resolver import ClientName
 from pyfix.service.rewrite import Resolved
@@ -52,6 +53,7 @@ from pyfix.service.submission import Message, Submission
 from pyfix.spool.queue_id import QueueIds
 from pyfix.system.clock import monotonic, now_usec, utc_offset, zone_name
 from pyfix.system.configuration import own_addresses
+from pyfix.system.transport import peer_of
 from pyfix.tables.table import TableError
 from pyfix.wire.envelope import Transaction
 
@@ -78,15 +80,18 @@ class Smtpd:
         self._recipients = RecipientCache(role.client(rewrite.INTERFACE, "rewrite"))
         self.names = ClientNames(role.client(resolver.INTERFACE, "resolver"), role.journal.warning)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._postmaster = Postmaster(role)
+        self.report = partial(report, self._postmaster)
         self._date = (-1, "")
         self.configure(role.conf)
 
     def configure(self, conf: Config) -> None:
         """Takes a configuration, for the sessions to come. Raises ConfigError."""
-        settings = {lenient: read_settings(conf, lenient=lenient) for lenient in (False, True)}
+        settings = settings_by_standing(conf)
         policy = RecipientPolicy(conf)
         self.lists = ClientLists(conf, own_addresses(conf))
         self.settings, self.policy = settings, policy
+        self._postmaster.configure(conf)
         self.timeout = conf.seconds("smtpd_timeout")
         self._by = f"{conf.text('myhostname')} ({conf.text('mail_name')})"
         self.names.wanted = conf.boolean("smtpd_peername_lookup")
@@ -184,7 +189,7 @@ class Connection(asyncio.Protocol):
         smtpd.role.begin_work()
         self._active = monotonic()
         self._timer = smtpd.loop.call_later(smtpd.timeout, self._look_at_clock)
-        self._address, port = _peer(transport)
+        self._address, port = peer_of(transport)
         known = smtpd.names.known(self._address)
         if known is None:
             smtpd.spawn(self._look_up(port))
@@ -203,7 +208,9 @@ class Connection(asyncio.Protocol):
         self._standing = smtpd.standing(client)
         if self._standing.counted:
             smtpd.attendance.connect(self._address)
-        self._session = Session(smtpd, self, client, self._standing, smtpd.settings[self._standing.lenient])
+        self._session = Session(
+            smtpd, self, client, self._standing, smtpd.settings[self._standing.lenient, self._standing.verp]
+        )
         early, self._early = self._early, b""
         self._session.begin(early)
         if smtpd.stopping:
@@ -272,15 +279,6 @@ class Connection(asyncio.Protocol):
         if left <= 0 and (self._session is None or self._session.too_slow()):
             left = smtpd.timeout
         self._timer = smtpd.loop.call_later(max(left, 1.0), self._look_at_clock)
-
-
-def _peer(transport: asyncio.Transport) -> tuple[str, int]:
-    """The client's address, of IPv4 where it is one in disguise, and its port."""
-    peer = transport.get_extra_info("peername") or ("unknown", 0)
-    host, port = str(peer[0]).partition("%")[0], int(peer[1])
-    if host.startswith("::ffff:") and (mapped := ipaddress.IPv6Address(host).ipv4_mapped):
-        host = str(mapped)
-    return host, port
 
 
 async def start(role: Role) -> None:

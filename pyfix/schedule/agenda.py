@@ -1,6 +1,6 @@
 """What is to be done next, and when: the feed and the scheduler as one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pyfix.schedule.feed import Candidate, Feed
 from pyfix.schedule.scheduler import Scheduler
@@ -34,6 +34,8 @@ class Agenda:
     def candidates(self) -> Iterator[Candidate]:
         """Some messages to activate now, as long as there is room when the next is asked for."""
         for _ in range(_BATCH):
+            if self.feed.idle:
+                return
             if not self.scheduler.room:
                 self.feed.full()
                 return
@@ -48,11 +50,16 @@ class Agenda:
         self.feed.request("incoming")
         self.feed.request("deferred")
 
-    def flush(self, queue_id: str = "") -> None:
-        """Mail is to be tried now, whatever was said before: all of it, or one deferred message."""
-        self.scheduler.flush()
-        if queue_id:
-            self.feed.expedite(queue_id)
+    def flush(self, queue_ids: Iterable[str] | None = None, *, wanted: bool = True) -> None:
+        """Mail is to be tried now though its time has not come: some deferred messages, or all mail.
+
+        ``wanted``: somebody asked for it, so that the schedule forgets what was found dead.
+        """
+        if wanted:
+            self.scheduler.flush()
+        if queue_ids is not None:
+            for queue_id in queue_ids:
+                self.feed.expedite(queue_id, wanted=wanted)
         else:
             self.feed.request("incoming", everything=True)
             self.feed.request("deferred", everything=True)

@@ -1,4 +1,4 @@
-"""A destination's concurrency: how many deliveries to one next hop run side by side.
+"""A destination: what waits for one next hop, and how many deliveries to it run side by side.
 
 The window law:
 
@@ -17,107 +17,125 @@ failed cohorts >= failed_cohort_limit  the destination is dead for ``minimal_bac
 Feedback of less than 1 adds up until it makes 1: the window moves in whole deliveries. Of such feedback the first
 negative feedback takes effect at once, the first positive one only when it has added up.
 
+Where deliveries to a destination have a rate, the window is 1, and a pause follows each delivery.
+
 Source: Postfix's SCHEDULER_README, "Concurrency scheduling".
 """
 
-import re
 from collections import deque
-from typing import Literal
+from collections.abc import Iterator
+from heapq import heappop, heappush
 
-from msgspec import Struct
+from pyfix.schedule.job import Job, Key, Peer
+from pyfix.schedule.limits import Concurrency
+from pyfix.schedule.message import Trouble
 
-from pyfix.schedule.message import Entry, Trouble
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyfix.schedule.transport import Transport
 
 # Ten times 0.1 is a little less than 1.
 _ROUNDING = 1e-6
 
-
-class Feedback(Struct, frozen=True):
-    """How far one event moves the window: ``amount``, or ``amount`` over the window or over its root."""
-
-    amount: float
-    per: Literal["", "concurrency", "sqrt_concurrency"] = ""
-
-    def of(self, window: int) -> float:
-        """The feedback at that window."""
-        if self.per == "concurrency":
-            return self.amount / window
-        if self.per == "sqrt_concurrency":
-            return float(self.amount / window**0.5)
-        return self.amount
-
-
-_FEEDBACK = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(?:\s*/\s*((?:sqrt_)?concurrency))?", re.ASCII)
-
-
-def parse_feedback(text: str) -> Feedback:
-    """The value of a ..._feedback parameter: ``1``, ``0.5``, ``1/concurrency``, ``1/sqrt_concurrency``.
-
-    Raises ValueError with the reason. The amount is between 0 and 1.
-    """
-    match = _FEEDBACK.fullmatch(text)
-    if match is None:
-        message = f"bad concurrency feedback: {text[:100]!r}"
-        raise ValueError(message)
-    amount, per = float(match[1]), match[2] or ""
-    if amount > 1:
-        message = f"concurrency feedback is above 1: {text[:100]!r}"
-        raise ValueError(message)
-    return Feedback(amount, "concurrency" if per == "concurrency" else "sqrt_concurrency" if per else "")
-
-
-class Concurrency(Struct, frozen=True):
-    """The parameters of the window law for one transport; a limit of 0 is none."""
-
-    initial: int = 5
-    limit: int = 20
-    positive: Feedback = Feedback(1)
-    negative: Feedback = Feedback(1)
-    failed_cohort_limit: float = 1
+Turn = tuple[Key, int, Peer]
+"""A place in a transport's order of service: a job's key, a number for turns within the job, and who is served."""
 
 
 class Destination:
     """Deliveries that share a window: those to one next hop, or to one recipient where a delivery has only one."""
 
     __slots__ = (
+        "_early",
         "_failure",
-        "_law",
         "_success",
+        "_waiting",
+        "backlog",
         "dead_until",
         "failed_cohorts",
         "in_flight",
+        "law",
         "name",
-        "queued",
+        "paused_until",
+        "transport",
         "trouble",
-        "waiting",
+        "turn",
         "window",
     )
 
-    def __init__(self, name: str, law: Concurrency) -> None:
+    def __init__(self, name: str, transport: "Transport", law: Concurrency) -> None:
         self.name = name
-        self._law = law
+        self.transport = transport
+        self.law = law
         self.window = self._initial()
         self.in_flight = 0
-        self.waiting: deque[Entry] = deque()
+        # Peers in the order of service, and a heap of those that came out of it. Void are those whose job has another
+        # key by now, and those without an entry.
+        self._waiting: deque[tuple[Key, Peer]] = deque()
+        self._early: list[tuple[Key, Peer]] = []
+        # the number of entries that wait
+        self.backlog = 0
         self.failed_cohorts = 0.0
         # when it may be tried again, on the caller's clock; None while it is alive
         self.dead_until: float | None = None
         # why it is dead
         self.trouble: Trouble | None = None
-        # it stands in its transport's rotation
-        self.queued = False
+        # the pause after a delivery, where there is one
+        self.paused_until: float | None = None
+        # its place in its transport's order of service
+        self.turn: Turn | None = None
         self._success = 0.0
         self._failure = 0.0
+
+    def __str__(self) -> str:
+        """What destination_concurrency_feedback_debug is for."""
+        return (
+            f"queue {self.name}: limit {self.law.limit} window {self.window} success {self._success:g}"
+            f" failure {self._failure:g} fail_cohorts {self.failed_cohorts:g}"
+        )
 
     @property
     def ready(self) -> bool:
         """It has a delivery to start and may start it."""
-        return bool(self.waiting) and self.in_flight < self.window
+        return self.backlog > 0 and self.in_flight < self.window and self.paused_until is None
 
     @property
     def idle(self) -> bool:
         """Nothing is waiting, in flight or remembered."""
-        return not self.waiting and not self.in_flight and self.dead_until is None
+        return not self.in_flight and not self.backlog and self.dead_until is None and self.paused_until is None
+
+    def line_up(self, peer: Peer) -> None:
+        """A peer that has something to deliver takes its place."""
+        key = peer.job.key
+        if self._waiting and key < self._waiting[-1][0]:
+            heappush(self._early, (key, peer))
+        else:
+            self._waiting.append((key, peer))
+
+    def first(self) -> Peer:
+        """Who is served next; there is something waiting."""
+        early, waiting = self._early, self._waiting
+        while waiting:
+            key, first = waiting[0]
+            if first.entries and first.job.key is key:
+                break
+            waiting.popleft()
+        while early:
+            key, peer = early[0]
+            if peer.entries and peer.job.key is key:
+                return peer if not waiting or key < waiting[0][0] else first
+            heappop(early)
+        return first
+
+    def jobs(self) -> Iterator[Job]:
+        """Those that have something to deliver here; one that has preempted another maybe twice."""
+        for _, peer in (*self._waiting, *self._early):
+            if peer.entries:
+                yield peer.job
+
+    def clear(self) -> None:
+        """Nothing waits any more."""
+        self._waiting.clear()
+        self._early.clear()
 
     def answered(self) -> None:
         """A delivery ended, and the next hop was reached."""
@@ -125,25 +143,25 @@ class Destination:
         if self.dead_until is not None:
             self.revive()
             return
-        law = self._law
+        law, window = self.law, self.window
         # A window far above what is in flight would make negative feedback come too late.
-        if (law.limit and self.window >= law.limit) or self.window >= self.in_flight + law.initial:
+        if window >= self.in_flight + law.initial or 0 < law.limit <= window:
             return
-        self._success += law.positive.of(self.window)
-        while self._success >= 1 - _ROUNDING:
+        positive = law.positive
+        success = self._success + (positive.of(window) if positive.per else positive.amount)
+        while success >= 1 - _ROUNDING:
             self.window += 1
-            self._success -= 1
             self._failure = 0.0
-        if law.limit:
-            self.window = min(self.window, law.limit)
+            success -= 1
+        self._success = success
 
     def unreachable(self, trouble: Trouble, dead_until: float) -> bool:
         """A delivery ended without reaching the next hop; whether the destination is dead by that."""
         if self.dead_until is not None:
             return False
-        law = self._law
+        law = self.law
         self.failed_cohorts += 1 / self.window
-        if law.failed_cohort_limit and self.failed_cohorts >= law.failed_cohort_limit:
+        if law.failed_cohort_limit and self.failed_cohorts >= law.failed_cohort_limit - _ROUNDING:
             self.dead_until = dead_until
             self.trouble = trouble
             return True
@@ -162,5 +180,5 @@ class Destination:
         self._success = self._failure = self.failed_cohorts = 0.0
 
     def _initial(self) -> int:
-        law = self._law
+        law = self.law
         return max(1, min(law.initial, law.limit) if law.limit else law.initial)

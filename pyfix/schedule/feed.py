@@ -8,6 +8,7 @@ looked at many that are not, so that others get their turn.
 """
 
 import heapq
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
@@ -19,18 +20,27 @@ class Candidate(NamedTuple):
 
     queue_name: QueueName
     queue_id: str
+    # somebody asked for the attempt
+    wanted: bool = False
 
 
 class _Source:
     """The scans of one queue: the running one, and whether another is due after it."""
 
-    __slots__ = ("everything", "requested", "scan")
+    __slots__ = ("everything", "requested", "scan", "wanted")
 
     def __init__(self) -> None:
         self.scan: Iterator[str] | None = None
         self.requested = False
         # the requested scan takes messages whose time has not come, too
         self.everything = False
+        # the running one does so, as somebody asked for it
+        self.wanted = False
+
+    @property
+    def busy(self) -> bool:
+        """A scan is running or wanted."""
+        return self.requested or self.scan is not None
 
 
 class Feed:
@@ -43,9 +53,10 @@ class Feed:
     def __init__(self, scan: Callable[[QueueName, bool], Iterator[str]], limit: int) -> None:
         self._scan = scan
         self._limit = limit
-        # dicts for their order and their lack of duplicates
-        self._announced: dict[str, None] = {}
-        self._due: dict[str, None] = {}
+        # Lines without duplicates. A plain dict is slow where the first is taken again and again.
+        self._announced: OrderedDict[str, None] = OrderedDict()
+        # with whether somebody asked for it
+        self._due: OrderedDict[str, bool] = OrderedDict()
         # queue ID: when; and the same in the order of time, where entries that the dict does not confirm are void
         self._appointments: dict[str, float] = {}
         self._calendar: list[tuple[float, str]] = []
@@ -56,9 +67,12 @@ class Feed:
     @property
     def idle(self) -> bool:
         """Nothing is announced, no appointment is due, and no scan is running or wanted."""
-        if self._announced or self._due:
-            return False
-        return all(source.scan is None and not source.requested for source in (self._incoming, self._deferred))
+        return not (self._announced or self._due or self._incoming.busy or self._deferred.busy)
+
+    @property
+    def crowded(self) -> bool:
+        """More messages are announced than will be looked at soon: mail comes in faster than it is taken."""
+        return len(self._announced) > self._limit // 20
 
     def announce(self, queue_id: str) -> None:
         """A message came into incoming."""
@@ -73,9 +87,12 @@ class Feed:
             self._appointments[queue_id] = when
             heapq.heappush(self._calendar, (when, queue_id))
 
-    def expedite(self, queue_id: str) -> None:
-        """A deferred message is to be tried now."""
-        self._due[queue_id] = None
+    def expedite(self, queue_id: str, *, wanted: bool = True) -> None:
+        """A deferred message is to be tried now; ``wanted``: because somebody asked for it."""
+        if len(self._due) < self._limit:
+            self._due[queue_id] = wanted
+        else:
+            self.request("deferred", everything=True)
 
     @property
     def wake_at(self) -> float | None:
@@ -88,7 +105,7 @@ class Feed:
             when, queue_id = heapq.heappop(self._calendar)
             if self._appointments.get(queue_id) == when:
                 del self._appointments[queue_id]
-                self._due[queue_id] = None
+                self._due.setdefault(queue_id, False)
 
     def request(self, queue_name: QueueName, *, everything: bool = False) -> None:
         """A scan is due: now, or after the one that runs, which may have passed what is meant."""
@@ -102,36 +119,33 @@ class Feed:
 
     def next(self) -> Candidate | None:
         """The next candidate; None if there is none, or, unless ``idle``, none yet."""
-        order = (self._take_deferred, self._take_incoming)
-        for take in order if self._deferred_first else reversed(order):
-            candidate = take()
-            if candidate is not None:
-                self._deferred_first = candidate.queue_name == "incoming"
-                return candidate
-        return None
+        if self._deferred_first:
+            candidate = self._take_deferred() or self._take_incoming()
+        else:
+            candidate = self._take_incoming() or self._take_deferred()
+        if candidate is not None:
+            self._deferred_first = candidate.queue_name == "incoming"
+        return candidate
 
     def _take_incoming(self) -> Candidate | None:
-        for queue_id in self._announced:
-            del self._announced[queue_id]
-            return Candidate("incoming", queue_id)
-        return self._take_scanned("incoming", self._incoming)
+        if self._announced:
+            return Candidate("incoming", self._announced.popitem(last=False)[0])
+        return self._take_scanned("incoming", self._incoming) if self._incoming.busy else None
 
     def _take_deferred(self) -> Candidate | None:
-        for queue_id in self._due:
-            del self._due[queue_id]
-            return Candidate("deferred", queue_id)
-        candidate = self._take_scanned("deferred", self._deferred)
+        if self._due:
+            return Candidate("deferred", *self._due.popitem(last=False))
+        candidate = self._take_scanned("deferred", self._deferred) if self._deferred.busy else None
         if candidate is not None:
             self._appointments.pop(candidate.queue_id, None)
         return candidate
 
     def _take_scanned(self, queue_name: QueueName, source: _Source) -> Candidate | None:
         if source.scan is None:
-            if not source.requested:
-                return None
             source.scan = self._scan(queue_name, source.everything)
+            source.wanted = source.everything
             source.requested = source.everything = False
         queue_id = next(source.scan, None)
         if queue_id is None:
             source.scan = None
-        return Candidate(queue_name, queue_id) if queue_id else None
+        return Candidate(queue_name, queue_id, source.wanted) if queue_id else None

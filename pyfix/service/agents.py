@@ -7,12 +7,14 @@ from functools import partial
 
 from msgspec import Struct
 
+from pyfix.mail.verp import verp_sender
 from pyfix.service.calling import Unavailable
 from pyfix.service.client import Client, ClientSession, Unread
 from pyfix.service.cycle import Cycle
 from pyfix.service.delivery import Deliver, Delivered, Recipient
 from pyfix.service.interface import ServiceError
 from pyfix.spool.active import ActiveFile, ActiveQueue
+from pyfix.spool.envelope import TRACE_VERIFY, Envelope
 
 # A name becomes a directory's name.
 _TRANSPORT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}", re.ASCII)
@@ -72,7 +74,7 @@ class Agents:
             size=envelope.size,
             transport=transport,
             nexthop=nexthop,
-            sender=envelope.sender,
+            sender=_sender(envelope, recipients),
             recipients=recipients,
             arrival_usec=envelope.arrival_usec,
             active_usec=file.active_usec,
@@ -80,6 +82,7 @@ class Agents:
             smtputf8=envelope.smtputf8 != 0,
             envid=envelope.envid,
             ret=envelope.ret,
+            verify=envelope.trace_flags & TRACE_VERIFY != 0,
         )
         attempt = _Attempt(client, request, file, then)
         session = client.idle()
@@ -122,3 +125,10 @@ class Agents:
             attempt.then(AgentTrouble(f"transport {attempt.request.transport} failure: {error}", _LOST))
         else:
             raise error
+
+
+def _sender(envelope: Envelope, recipients: tuple[Recipient, ...]) -> str:
+    """The sender that goes out; with a variable envelope return path, to the one recipient there is."""
+    if not (envelope.verp_delimiters and envelope.sender):
+        return envelope.sender
+    return verp_sender(envelope.verp_delimiters, envelope.sender, recipients[0].original or recipients[0].address)

@@ -6,6 +6,11 @@ from msgspec import Struct
 
 from pyfix.service.interface import Fd, Interface, Method, Nothing, ServiceError
 
+Action = Literal["failed", "delayed", "delivered", "relayed", "expanded", "deliverable", "undeliverable"]
+"""RFC 3464 Action; the last two are what sendmail -bv found out."""
+
+NoticeKind = Literal["failure", "delay", "success", "verify"]
+
 
 class Entry(Struct, frozen=True):
     """What happened to a recipient."""
@@ -16,8 +21,7 @@ class Entry(Struct, frozen=True):
     # RFC 3463 status
     status: str
     reason: str
-    # RFC 3464 Action
-    action: Literal["failed", "delayed", "delivered", "relayed", "expanded"]
+    action: Action
     original: str = ""
     orcpt: str = ""
     notify: int = 0
@@ -26,15 +30,15 @@ class Entry(Struct, frozen=True):
 
 
 class Append(Struct, frozen=True):
-    """Entries for a message's bounce or defer log."""
+    """Entries for one of a message's logs."""
 
     queue_id: str
-    log: Literal["bounce", "defer"]
+    log: Literal["bounce", "defer", "trace"]
     entries: tuple[Entry, ...]
 
 
 class Notify(Struct, frozen=True):
-    """A request to tell the sender of the failures in the bounce log."""
+    """A request to tell the sender what is in a log."""
 
     queue_id: str
     # the whole queue file, opened read-only
@@ -47,12 +51,17 @@ class Notify(Struct, frozen=True):
     smtputf8: bool = False
     envid: str = ""
     ret: str = ""
+    # what is told, and from which log: failure from bounce, delay from defer, success and verify (sendmail -v, -bv)
+    # from trace
+    kind: NoticeKind = "failure"
+    # the two characters of a variable envelope return path; empty for none
+    verp_delimiters: str = ""
 
 
 class Notified(Struct, frozen=True):
-    """The notice is durable in the queue, or none is due; the bounce log is gone."""
+    """The notices are durable in the queue, or none is due; the log is gone, but for that of a delay."""
 
-    # empty when no notice was due
+    # the first of them; empty when none was due
     notice_id: str = ""
 
 
@@ -64,10 +73,10 @@ class Trouble(ServiceError):
 
 INTERFACE = Interface(
     "io.pyfix.Bounce",
-    "Keeps bounce and defer logs and sends non-delivery notices",
+    "Keeps bounce, defer and trace logs and sends notices from them",
     (
         Method("Append", Append, Nothing, "Adds entries to a log; answers when they are durable"),
-        Method("Notify", Notify, Notified, "Sends the notice and removes the bounce log; nothing for a null sender"),
+        Method("Notify", Notify, Notified, "Sends the notices that are due and removes the log"),
     ),
     (Trouble,),
 )

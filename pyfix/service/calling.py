@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from pyfix.service.dispatch import ExpectedMore, InterfaceNotFound, InvalidParameter, MethodNotFound
-from pyfix.service.interface import Interface, Method, ServiceError
+from pyfix.service.interface import Interface, Method
+from pyfix.service.varlink import SERVICE, Reply
 
 CALL_TIMEOUT = 100.0
 """Seconds; a service that takes longer is in trouble. Postfix: ipc_timeout is 3600s, a tenth of an hour is too long."""
@@ -22,13 +22,7 @@ class Unavailable(Exception):
     """The service could not be reached, or was lost before it answered. ``args[0]`` says so, for the log."""
 
 
-class _Reply(msgspec.Struct):
-    parameters: msgspec.Raw = msgspec.Raw(b"{}")
-    error: str = ""
-    continues: bool = False
-
-
-_decode_reply = msgspec.json.Decoder(_Reply).decode
+_decode_reply = msgspec.json.Decoder(Reply).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -43,8 +37,7 @@ class Codec:
     def __init__(self, interface: Interface) -> None:
         self.interface = interface
         self._methods = {m.name: (f"{interface.name}.{m.name}", self._decoder(m)) for m in interface.methods}
-        generic: tuple[type[ServiceError], ...] = (ExpectedMore, InterfaceNotFound, InvalidParameter, MethodNotFound)
-        self._errors = {e.name: e for e in (*interface.errors, *generic)}
+        self._errors = {e.name: e for e in (*interface.errors, *SERVICE.errors)}
 
     @staticmethod
     def _decoder(method: Method) -> msgspec.json.Decoder[Any]:

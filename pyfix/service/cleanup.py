@@ -47,6 +47,8 @@ class Open(Struct, frozen=True):
     # RFC 3461 ENVID, decoded, and RET: "", "FULL" or "HDRS"
     envid: str = ""
     ret: str = ""
+    # the two characters of a variable envelope return path; empty for none
+    verp_delimiters: str = ""
     # named attributes for the queue file, Postfix's names: log_client_name, client_address, rewrite_context ...
     attributes: dict[str, str] = {}
 

@@ -46,6 +46,8 @@ class Deliver(Struct, frozen=True):
     smtputf8: bool = False
     envid: str = ""
     ret: str = ""
+    # nothing is to be delivered: only what would become of it is to be found out (sendmail -bv)
+    verify: bool = False
 
 
 class Outcome(Struct, frozen=True):
@@ -63,6 +65,10 @@ class Outcome(Struct, frozen=True):
     # RFC 3464 Remote-MTA and Diagnostic-Code, empty where no remote host spoke
     remote_mta: str = ""
     diagnostic: str = ""
+    # RFC 3464 Action, where the message was sent
+    action: Literal["delivered", "relayed", "expanded"] = "delivered"
+    # the next host is to tell the sender of the success (RFC 3461 section 5.2.1)
+    passed_on: bool = False
 
 
 class Delivered(Struct, frozen=True):

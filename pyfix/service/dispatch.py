@@ -1,17 +1,27 @@
 """Calls on their way to the functions that answer them: decoded, validated, encoded. No event loop, no sockets.
 
 ``org.varlink.service`` is answered beside every interface. A ServiceError raised by a handler is its answer.
-
-Source: varlink.org, "Method call" and "Service interface".
 """
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from pyfix.service.interface import Interface, Method, Nothing, ServiceError
+from pyfix.service.interface import Interface, Method, ServiceError
+from pyfix.service.varlink import (
+    SERVICE,
+    Description,
+    Info,
+    InterfaceName,
+    InterfaceNotFound,
+    InvalidParameter,
+    MethodName,
+    MethodNotFound,
+    ParameterName,
+    Request,
+)
 from pyfix.system.unix import Peer
 
 P = TypeVar("P", bound=msgspec.Struct)
@@ -55,77 +65,6 @@ class Call(Generic[P]):
         return fd
 
 
-class Request(msgspec.Struct):
-    """A call as it comes over the wire."""
-
-    method: str
-    parameters: msgspec.Raw = msgspec.Raw(b"{}")
-    oneway: bool = False
-    more: bool = False
-
-
-class _Named(msgspec.Struct, frozen=True):
-    interface: str
-
-
-class _MethodName(msgspec.Struct, frozen=True):
-    method: str
-
-
-class _ParameterName(msgspec.Struct, frozen=True):
-    parameter: str
-
-
-class InterfaceNotFound(ServiceError):
-    """There is no such interface on this socket."""
-
-    name = "org.varlink.service.InterfaceNotFound"
-    Parameters = _Named
-
-
-class MethodNotFound(ServiceError):
-    """The interface has no such method."""
-
-    name = "org.varlink.service.MethodNotFound"
-    Parameters = _MethodName
-
-
-class InvalidParameter(ServiceError):
-    """A parameter is missing or of the wrong type."""
-
-    name = "org.varlink.service.InvalidParameter"
-    Parameters: ClassVar[type[_ParameterName]] = _ParameterName
-
-
-class ExpectedMore(ServiceError):
-    """The method streams its answer and must be called with more."""
-
-    name = "org.varlink.service.ExpectedMore"
-
-
-class _Info(msgspec.Struct, frozen=True):
-    vendor: str
-    product: str
-    version: str
-    url: str
-    interfaces: tuple[str, ...]
-
-
-class _Description(msgspec.Struct, frozen=True):
-    description: str
-
-
-_SERVICE = Interface(
-    "org.varlink.service",
-    "What every Varlink service answers",
-    (
-        Method("GetInfo", Nothing, _Info, "Tells what this service is"),
-        Method("GetInterfaceDescription", _Named, _Description, "Describes an interface"),
-    ),
-    (InterfaceNotFound, MethodNotFound, InvalidParameter, ExpectedMore),
-)
-
-
 class Entry:
     """A method with its handler, and how its parameters are read."""
 
@@ -148,18 +87,18 @@ class Implementation:
     def __init__(self, interface: Interface, handlers: Mapping[str, Handler], version: str = "") -> None:
         self.interface = interface
         self._entries: dict[str, Entry] = {}
-        served = {i.name: i for i in (interface, _SERVICE)}
-        info = _Info("pyfix", "pyfix", version, "", tuple(sorted(served)))
+        served = {i.name: i for i in (interface, SERVICE)}
+        info = Info("pyfix", "pyfix", version, "", tuple(sorted(served)))
 
-        def describe(call: Call[_Named]) -> _Description:
+        def describe(call: Call[InterfaceName]) -> Description:
             found = served.get(call.parameters.interface)
             if found is None:
                 raise InterfaceNotFound(call.parameters)
-            return _Description(found.description())
+            return Description(found.description())
 
         for owner, functions in (
             (interface, handlers),
-            (_SERVICE, {"GetInfo": lambda _call: info, "GetInterfaceDescription": describe}),
+            (SERVICE, {"GetInfo": lambda _call: info, "GetInterfaceDescription": describe}),
         ):
             if {m.name for m in owner.methods} != set(functions):
                 raise ValueError(f"{owner.name}: handlers do not match its methods")
@@ -171,14 +110,14 @@ class Implementation:
         entry = self._entries.get(request.method)
         if entry is None:
             owner = request.method.rpartition(".")[0]
-            if owner not in (self.interface.name, _SERVICE.name):
-                raise InterfaceNotFound(_Named(owner))
-            raise MethodNotFound(_MethodName(request.method))
+            if owner not in (self.interface.name, SERVICE.name):
+                raise InterfaceNotFound(InterfaceName(owner))
+            raise MethodNotFound(MethodName(request.method))
         try:
             parameters = entry.decoder.decode(request.parameters)
         except msgspec.ValidationError as error:
             # The message says which field is wrong and what was expected; it holds no value.
-            raise InvalidParameter(_ParameterName(str(error))) from None
+            raise InvalidParameter(ParameterName(str(error))) from None
         return entry, Call(parameters, fds, connection)
 
 

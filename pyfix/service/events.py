@@ -36,6 +36,7 @@ Fields
 import re
 from collections.abc import Mapping
 
+from pyfix.mail.address import quote_address
 from pyfix.service.delivery import Deliver, Outcome, Recipient
 from pyfix.system.journal import ERROR, INFO, WARNING, Event
 
@@ -56,6 +57,7 @@ IDENTIFIED = "a91c4d7f3e5b4082ac6f9d0b2e71c538"
 NO_SPACE = "1e84b6d0f9c24375a5c7e1f3b06d28a9"
 NOTICE = "2b9f64c8d1e04a7fb5c3a6e8f7102d93"
 PIPELINED = "da5b3c07e81f4692bd9e0c64f2a7185e"
+PROBED = "5ad80e3f7c9b4d1286e1b0f4c7d2a396"
 RECEIVED = "c05d9e81f2a74b36a4d7e8b1902c3f5a"
 REJECTED = "e8b47f10a9c24d5c8f6e1b3a5d7092c4"
 REMOVED = "a37e52b1c6d84f0f9b1e3c5a7d902f4e"
@@ -63,7 +65,7 @@ REQUEUED = "69d2f0b8c4e741a3895ce7b1d03f6a2c"
 SUBMITTED = "b50e8c7d29f64a1fa3d6f2e4917c0b85"
 UNUSABLE = "7dc16e9a05b84f23b8f7d3a2c6e0941b"
 
-_OUTCOMES = {"sent": DELIVERED, "bounced": BOUNCED}
+_OUTCOMES = {"sent": DELIVERED, "bounced": BOUNCED, "deliverable": PROBED, "undeliverable": PROBED}
 # A message's ID in its next queue: in this system, or as the next host tells it.
 _NEXT_ID = re.compile(r"(?:queued|forwarded) as ([0-9A-Za-z]{6,20})\b")
 _DSN = re.compile(r"[0-9]{3} ([245]\.[0-9]{1,3}\.[0-9]{1,3}) ")
@@ -127,10 +129,10 @@ def delivery(
     ``delays`` are seconds before the queue manager, in it, for the connection's set-up, and for transmission.
     """
     total = sum(delays)
-    orig_to = f" orig_to=<{original}>," if original and original != recipient else ""
+    orig_to = f" orig_to=<{quote_address(original)}>," if original and original != recipient else ""
     conn_use = f" conn_use={connection_use}," if connection_use > 1 else ""
     message = (
-        f"{queue_id}: to=<{recipient}>,{orig_to} relay={relay},{conn_use} delay={format_delay(total)}, "
+        f"{queue_id}: to=<{quote_address(recipient)}>,{orig_to} relay={relay},{conn_use} delay={format_delay(total)}, "
         f"delays={'/'.join(map(format_delay, delays))}, dsn={dsn}, status={status} ({reason})"
     )
     fields = {
@@ -158,7 +160,8 @@ def disconnected(name: str, address: str, accounting: str) -> Event:
 def expired(queue_id: str, sender: str, status: str = "expired") -> Event:
     """A message was in the queue for too long."""
     fields = {"PYFIX_QUEUE_ID": queue_id, "PYFIX_SENDER": sender, "PYFIX_STATUS": status}
-    return Event(f"{queue_id}: from=<{sender}>, status={status}, returned to sender", fields, INFO, EXPIRED)
+    message = f"{queue_id}: from=<{quote_address(sender)}>, status={status}, returned to sender"
+    return Event(message, fields, INFO, EXPIRED)
 
 
 def message_id(queue_id: str, value: str, *, resent: bool = False) -> Event:
@@ -217,7 +220,7 @@ def outcome(
 def pickup(queue_id: str, uid: int, sender: str) -> Event:
     """pickup has taken a message from the maildrop queue."""
     fields = {"PYFIX_QUEUE_ID": queue_id, "PYFIX_SENDER": sender, "PYFIX_UID": str(uid)}
-    return Event(f"{queue_id}: uid={uid} from=<{sender}>", fields, INFO, SUBMITTED)
+    return Event(f"{queue_id}: uid={uid} from=<{quote_address(sender)}>", fields, INFO, SUBMITTED)
 
 
 def pipelined(where: str, text: str, name: str, address: str) -> Event:
@@ -229,7 +232,8 @@ def pipelined(where: str, text: str, name: str, address: str) -> Event:
 def queue_active(queue_id: str, sender: str, size: int, recipients: int) -> Event:
     """qmgr has begun to deliver a message."""
     fields = {"PYFIX_QUEUE_ID": queue_id, "PYFIX_SENDER": sender}
-    return Event(f"{queue_id}: from=<{sender}>, size={size}, nrcpt={recipients} (queue active)", fields, INFO, ACTIVE)
+    message = f"{queue_id}: from=<{quote_address(sender)}>, size={size}, nrcpt={recipients} (queue active)"
+    return Event(message, fields, INFO, ACTIVE)
 
 
 def reject(queue_id: str, where: str, name: str, address: str, text: str, facts: Mapping[str, str]) -> Event:
@@ -260,7 +264,8 @@ def requeued(queue_id: str, uid: int, sender: str, original_id: str) -> Event:
         "PYFIX_UID": str(uid),
         "PYFIX_RELATED_ID": original_id,
     }
-    return Event(f"{queue_id}: uid={uid} from=<{sender}> orig_id={original_id}", fields, INFO, REQUEUED)
+    message = f"{queue_id}: uid={uid} from=<{quote_address(sender)}> orig_id={original_id}"
+    return Event(message, fields, INFO, REQUEUED)
 
 
 def unusable(reason: str) -> Event:

@@ -5,14 +5,14 @@ Memory is bounded: a message with many recipients comes in parts.
 """
 
 import os
-import stat
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from pyfix.service.showq import Message, Page, Recipient
 from pyfix.spool import log, queue_file, record
-from pyfix.spool.directories import Found, Spool
-from pyfix.spool.queue_file import EnvelopeReader, QueuedRecipient, read_envelope, read_recipients
+from pyfix.spool.directories import EXPIRED, Found, Spool
+from pyfix.spool.envelope import QueuedRecipient
+from pyfix.spool.queue_file import EnvelopeReader, read_envelope, read_recipients
 from pyfix.spool.record import CorruptFile, RecordReader
 
 LISTED_QUEUES = ("maildrop", "active", "incoming", "deferred", "hold")
@@ -97,7 +97,7 @@ def _read_submission(_spool: Spool, queue: str, queue_id: str, descriptor: int) 
 def _read_message(spool: Spool, queue: str, queue_id: str, descriptor: int) -> Iterator[Message]:
     envelope = read_envelope(descriptor, _PART_RECIPIENTS, origin=False)
     arrival, size, sender = envelope.arrival_usec // 1_000_000, envelope.size, envelope.sender
-    forced_expire = bool(os.fstat(descriptor).st_mode & stat.S_IXGRP)
+    forced_expire = bool(os.fstat(descriptor).st_mode & EXPIRED)
     reasons = _read_reasons(spool, queue_id)
     recipients, rest = envelope.recipients, envelope.rest
     while True:

@@ -4,6 +4,8 @@ The protocol is io.pyfix.Cleanup's: Open with the content's descriptor, write, c
 SO_PEERCRED alone; nothing the caller says can change it.
 """
 
+from typing import Literal
+
 from msgspec import Struct
 
 from pyfix.service.interface import Fd, Interface, Method, Nothing, ServiceError
@@ -28,6 +30,10 @@ class Open(Struct, frozen=True):
     # "8bit", "7bit" or empty (sendmail -B)
     encoding: str = ""
     smtputf8: bool = False
+    # a report to the sender: of the delivery (sendmail -v), or of what it would do, in its place (sendmail -bv)
+    trace: Literal["", "record", "verify"] = ""
+    # the two characters of a variable envelope return path (sendmail -XV); empty for none
+    verp_delimiters: str = ""
 
 
 class Committed(Struct, frozen=True):

@@ -1,7 +1,7 @@
 """io.pyfix.Queue and io.pyfix.Control: what the queue manager is told, and what it is asked to do.
 
 io.pyfix.Queue is for roles. io.pyfix.Control is for people's commands: anyone may connect, and the queue manager
-decides by SO_PEERCRED who may do what (root and the mail owner: everything; others: flush).
+decides by SO_PEERCRED who may change messages: root and the mail owner. Early attempts are asked for at io.pyfix.Flush.
 """
 
 from typing import Literal
@@ -17,11 +17,20 @@ class Announce(Struct, frozen=True):
     queue_id: str
 
 
-class Flush(Struct, frozen=True):
-    """Deferred mail to try now."""
+class Announced(Struct, frozen=True, omit_defaults=True):
+    """For who asks for an answer."""
 
-    # empty: the whole deferred queue
-    queue_id: str = ""
+    # more messages than a few have been announced and not been looked at
+    crowded: bool = False
+
+
+class Flush(Struct, frozen=True):
+    """Mail to try now, though its time has not come."""
+
+    # deferred messages; empty: all that is incoming or deferred
+    queue_ids: tuple[str, ...] = ()
+    # somebody asked for it: also what goes to destinations and by transports that are dead, or in defer_transports
+    wanted: bool = True
 
 
 QueueName = Literal["maildrop", "hold", "incoming", "active", "deferred"]
@@ -30,7 +39,7 @@ QueueName = Literal["maildrop", "hold", "incoming", "active", "deferred"]
 class Change(Struct, frozen=True):
     """A change to messages of the queue (postsuper)."""
 
-    action: Literal["delete", "hold", "release", "requeue"]
+    action: Literal["delete", "hold", "release", "requeue", "expire"]
     # the messages; empty: all messages of the named queues
     queue_ids: tuple[str, ...] = ()
     # where to look; empty: in every queue that the action concerns
@@ -51,15 +60,15 @@ class Denied(ServiceError):
 
 QUEUE = Interface(
     "io.pyfix.Queue",
-    "Tells the queue manager of new mail",
-    (Method("Announce", Announce, Nothing, "A message is ready in incoming/; a hint: losing it only costs time"),),
+    "Tells the queue manager of mail to look at",
+    (
+        Method("Announce", Announce, Announced, "A message is ready in incoming/; a hint: losing it only costs time"),
+        Method("Flush", Flush, Nothing, "Tries mail now"),
+    ),
 )
 CONTROL = Interface(
     "io.pyfix.Control",
     "Asks the queue manager to do something with the queue",
-    (
-        Method("Flush", Flush, Nothing, "Tries deferred mail now"),
-        Method("Change", Change, Changed, "Deletes, holds, releases or requeues messages"),
-    ),
+    (Method("Change", Change, Changed, "Deletes, holds, releases, requeues or expires messages"),),
     (Denied,),
 )

@@ -18,15 +18,14 @@ from pyfix.service.dispatch import (
     Call,
     Connection,
     Entry,
-    ExpectedMore,
     Implementation,
-    Request,
     close_fds,
     decode_request,
     encode_error,
     encode_reply,
 )
 from pyfix.service.interface import ServiceError
+from pyfix.service.varlink import ExpectedMore, Request
 from pyfix.system.channel import Channel
 from pyfix.system.unix import Peer, peer_of
 from pyfix.wire.varlink import Frame, FramingError

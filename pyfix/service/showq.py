@@ -4,6 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from pyfix.service import denied
 from pyfix.service.interface import Interface, Method, Nothing
 
 
@@ -40,8 +41,15 @@ class Page(Struct, frozen=True):
     messages: tuple[Message, ...] = ()
 
 
+class Denied(denied.Denied):
+    """The caller may not see the queue (authorized_mailq_users)."""
+
+    name = "io.pyfix.Showq.Denied"
+
+
 INTERFACE = Interface(
     "io.pyfix.Showq",
     "Lists the queue",
     (Method("List", Nothing, Page, "Streams the queue's messages (call with more); the last page is empty"),),
+    (Denied,),
 )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from pyfix.mail.address import quote_address
 from pyfix.spool.queue_id import is_queue_id
 from pyfix.system.clock import syslog_seconds, syslog_time
 from pyfix.system.journal_reader import Entry
@@ -85,8 +86,10 @@ class FileLog:
     def recent(self, address: str, limit: int) -> list[Line]:
         """As in Log."""
         newest: deque[Line] = deque(maxlen=limit)
-        about = re.compile(rf"\b(?:from|to|orig_to)=<{re.escape(address)}>")
-        for line in self._lines_with((address,)):
+        # Lines show it as Postfix's do, quoted where it needs that.
+        forms = {address, quote_address(address)}
+        about = re.compile(rf"\b(?:from|to|orig_to)=<(?:{'|'.join(map(re.escape, forms))})>")
+        for line in self._lines_with(forms):
             refused = line.message.startswith(f"{_NO_MESSAGE}: ")
             if (line.queue_id or refused) and about.search(line.message):
                 if not refused:

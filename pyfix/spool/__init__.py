@@ -28,6 +28,9 @@ one more delivery and never one less.
 ``bounce/ID``, ``defer/ID`` and ``trace/ID`` are logs about a message; they are no mail. A log without its message
 is left over from a crash between their removals and means nothing.
 
+``flush/NAME`` are hints where to look for mail to a destination (pyfix.spool.flush_log). Without them no mail is lost,
+and none is late.
+
 =====================================  ========================================================================
 a crash between                        leaves, and start-up (``Spool.repair``) does
 =====================================  ========================================================================

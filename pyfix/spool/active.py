@@ -6,13 +6,16 @@ as few do so; else it is opened again for each delivery.
 
 import contextlib
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from msgspec.structs import replace
 
-from pyfix.spool.directories import Spool
-from pyfix.spool.queue_file import Envelope, QueuedRecipient, mark_done, read_envelope, read_recipients
+from pyfix.spool import log
+from pyfix.spool.directories import EXPIRED, LOG_QUEUES, Spool
+from pyfix.spool.envelope import Envelope, QueuedRecipient
+from pyfix.spool.log import LogName
+from pyfix.spool.queue_file import mark_done, mark_warned, read_envelope, read_recipients
 from pyfix.spool.record import CorruptFile
 from pyfix.system.durable import is_locked
 from pyfix.system.lock import try_lock
@@ -21,10 +24,23 @@ _KEPT_LIMIT = 256
 """Descriptors that messages keep between deliveries: the usual limit of a process is 1,024."""
 _SCAN_PATIENCE = 100
 _BOGUS_LIMIT = 1000
+_DELAYS_LIMIT = 20_000
 
 
 class AlreadyRunning(Exception):
     """Another process works on this active queue."""
+
+
+def in_use(spool: Spool) -> bool:
+    """Whether a queue manager works on the active queue."""
+    try:
+        lock = os.open("active", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=spool.descriptor)
+    except FileNotFoundError:
+        return False
+    try:
+        return is_locked(lock)
+    finally:
+        os.close(lock)
 
 
 class ActiveFile:
@@ -35,6 +51,7 @@ class ActiveFile:
 
     __slots__ = (
         "active_usec",
+        "delays",
         "descriptor",
         "envelope",
         "forced_expire",
@@ -55,6 +72,8 @@ class ActiveFile:
         self.rest = envelope.rest
         # postsuper -e has been at it: it has no time left
         self.forced_expire = False
+        # and why its recipients were deferred before that: status and reason by offset
+        self.delays: dict[int, tuple[str, str]] = {}
         # there may be logs and marks of an earlier attempt
         self.tried_before = True
         # the sender may have to be told of recipients that bounced
@@ -70,7 +89,7 @@ class ActiveQueue:
     """The queue manager's hold on active/. All methods raise OSError where the file system is in trouble.
 
     ``on_corrupt`` is told of each file that was put into corrupt/: queue ID, where it was, and why. ``on_bogus`` is
-    told, once, of the path of what is no file: it stays where it is.
+    told, once, of the path of what is no file, or none that can be worked on: it stays where it is.
     """
 
     def __init__(
@@ -81,6 +100,7 @@ class ActiveQueue:
         self._on_corrupt = on_corrupt
         self._on_bogus = on_bogus
         self._bogus: set[str] = set()
+        self._user = os.geteuid()
         self._kept = 0
         self._lock = os.open("active", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=spool.descriptor)
         if not try_lock(self._lock):
@@ -120,17 +140,12 @@ class ActiveQueue:
     ) -> tuple[ActiveFile, tuple[QueuedRecipient, ...]] | None:
         """Moves a message from ``queue`` to active and reads it: the file, and recipients up to the limit.
 
-        None: it is not there, or not complete, or corrupt.
+        None: it is not there, or not complete, or corrupt, or somebody else's: then it stays where it is.
         """
-        try:
-            descriptor = self._spool.open(queue, queue_id)
-        except FileNotFoundError:
+        descriptor = self._open(queue, queue_id)
+        if descriptor is None:
             return None
         try:
-            if is_locked(descriptor):
-                # Its fsync is under way: should that fail, the client is told so, and nothing may be delivered.
-                os.close(descriptor)
-                return None
             self._spool.move(queue_id, queue, "active")
             file, recipients = self._read(queue_id, descriptor, now_usec, recipient_limit)
         except FileNotFoundError:
@@ -143,6 +158,9 @@ class ActiveQueue:
         except OSError:
             os.close(descriptor)
             raise
+        if file.forced_expire:
+            past = islice(log.read(self._spool, "defer", queue_id), _DELAYS_LIMIT)
+            file.delays = {entry.offset: (entry.status, entry.reason) for entry in past}
         if file.tried_before:
             # What it says of the recipients that are left is about to be found out again.
             self._spool.remove("defer", queue_id)
@@ -150,6 +168,25 @@ class ActiveQueue:
         if self._kept > _KEPT_LIMIT:
             self._drop(file)
         return file, recipients
+
+    def _open(self, queue: str, queue_id: str) -> int | None:
+        """A descriptor of a message that can be worked on."""
+        try:
+            descriptor = self._spool.open(queue, queue_id)
+        except FileNotFoundError:
+            return None
+        except PermissionError as error:
+            self._pass_over(f"{queue}/{queue_id}: {error.strerror}")
+            return None
+        owner = os.fstat(descriptor).st_uid
+        if self._user not in (owner, 0):
+            # Its recipients could not be marked as done: they would be served again and again.
+            self._pass_over(f"{queue}/{queue_id}: it belongs to user {owner}")
+        elif not is_locked(descriptor):
+            return descriptor
+        # else its fsync is under way: should that fail, the client is told so, and nothing may be delivered.
+        os.close(descriptor)
+        return None
 
     @staticmethod
     def _read(
@@ -159,7 +196,7 @@ class ActiveQueue:
         status = os.fstat(descriptor)
         recipients = envelope.recipients
         file = ActiveFile(queue_id, descriptor, replace(envelope, recipients=()), now_usec)
-        file.forced_expire = bool(status.st_mode & stat.S_IXGRP)
+        file.forced_expire = bool(status.st_mode & EXPIRED)
         # A file that has its first mtime was not deferred, and nobody in it was marked, since it was accepted.
         first_mtime = status.st_mtime < envelope.create_time + 1
         file.tried_before = not first_mtime or len(recipients) < envelope.recipient_count
@@ -235,9 +272,21 @@ class ActiveQueue:
         finally:
             os.close(descriptor)
 
-    def has_bounce_log(self, file: ActiveFile) -> bool:
-        """Whether recipients have bounced that the sender was not told of."""
-        return self._spool.find("bounce", file.queue_id) is not None
+    def mark_warned(self, file: ActiveFile) -> None:
+        """Marks that the sender was told of the delay. Raises CorruptFile where the mark has no place."""
+        try:
+            descriptor = self._spool.open("active", file.queue_id, write=True)
+        except FileNotFoundError:
+            file.gone = True
+            return
+        try:
+            mark_warned(descriptor, file.envelope)
+        finally:
+            os.close(descriptor)
+
+    def has_log(self, file: ActiveFile, name: LogName) -> bool:
+        """Whether a log says what the sender was not told of."""
+        return self._spool.find(name, file.queue_id) is not None
 
     def defer(self, file: ActiveFile, when: int) -> None:
         """Moves the message to deferred; it is due at ``when``, seconds since the epoch."""
@@ -260,5 +309,5 @@ class ActiveQueue:
         self._drop(file)
         if file.gone:
             # What was logged since it was taken away.
-            self._spool.remove("bounce", file.queue_id)
-            self._spool.remove("defer", file.queue_id)
+            for name in LOG_QUEUES:
+                self._spool.remove(name, file.queue_id)

@@ -1,10 +1,11 @@
-"""What the administrator does to messages (postsuper): delete, hold, release, requeue.
+"""What the administrator does to messages (postsuper): delete, hold, release, requeue, expire.
 
 The queue manager does it when it runs, postsuper itself when it does not; both call this. Each function changes one
 message wherever it is among ``queues``, and returns whether it found it. Raises ValueError for what is no queue ID,
 and OSError.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -15,6 +16,7 @@ DELETE_QUEUES = MESSAGE_QUEUES
 HOLD_QUEUES = ("incoming", "active", "deferred")
 RELEASE_QUEUES = ("hold",)
 REQUEUE_QUEUES = ("hold", "incoming", "active", "deferred")
+EXPIRE_QUEUES = REQUEUE_QUEUES
 
 _TRIES = 2
 
@@ -55,11 +57,25 @@ def requeue(spool: Spool, queue_id: str, queues: Sequence[str] = REQUEUE_QUEUES)
     return True
 
 
+def expire(spool: Spool, queue_id: str, queues: Sequence[str] = EXPIRE_QUEUES) -> bool:
+    """Give the message no more time: in place of the next attempt it is returned to the sender.
+
+    The mark is the file's mode, as in Postfix. False too for a message that has it already.
+    """
+    for _ in range(_TRIES):
+        for queue in _among(queues, EXPIRE_QUEUES):
+            if spool.find(queue, queue_id):
+                with contextlib.suppress(FileNotFoundError):
+                    return spool.mark_expired(queue, queue_id)
+    return False
+
+
 ACTIONS: dict[str, tuple[Callable[[Spool, str, Sequence[str]], bool], Sequence[str]]] = {
     "delete": (delete, DELETE_QUEUES),
     "hold": (hold, HOLD_QUEUES),
     "release": (release, RELEASE_QUEUES),
     "requeue": (requeue, REQUEUE_QUEUES),
+    "expire": (expire, EXPIRE_QUEUES),
 }
 """io.pyfix.Control's actions: the function, and the queues that it concerns."""
 

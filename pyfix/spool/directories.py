@@ -15,6 +15,9 @@ MESSAGE_QUEUES = ("maildrop", "incoming", "active", "deferred", "hold")
 LOG_QUEUES = ("bounce", "defer", "trace")
 ALL_DIRECTORIES = (*MESSAGE_QUEUES, "corrupt", *LOG_QUEUES, "flush", "saved")
 
+EXPIRED = stat.S_IXGRP
+"""The bit in its file's mode that takes all time from a message (postsuper -e)."""
+
 _DAY = 86_400
 _READY = stat.S_IRUSR | stat.S_IWUSR | stat.S_IXUSR
 
@@ -78,6 +81,10 @@ class Spool:
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name) from None
 
     # Names
+
+    def depth_of(self, queue: str) -> int:
+        """How many levels of subdirectories a queue has."""
+        return self._depth if queue in self._hashed else 0
 
     def path(self, queue: str, queue_id: str) -> str:
         """Where a file of that queue belongs."""
@@ -180,6 +187,18 @@ class Spool:
             path = self._find(queue, queue_id)
             os.utime(path, (when, when), dir_fd=self.descriptor, follow_symlinks=False)
 
+    def mark_expired(self, queue: str, queue_id: str) -> bool:
+        """Take all time from a message; whether it had some. Raises FileNotFoundError."""
+        descriptor = self.open(queue, queue_id)
+        try:
+            mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+            if mode & EXPIRED:
+                return False
+            os.fchmod(descriptor, mode | EXPIRED)
+        finally:
+            os.close(descriptor)
+        return True
+
     def remove(self, queue: str, queue_id: str) -> bool:
         """Remove a message or a log; whether there was one. Raises OSError for other trouble."""
         for path in self._paths(queue, queue_id):
@@ -211,6 +230,11 @@ class Spool:
                 directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.descriptor
             )
         except FileNotFoundError:
+            return
+        except PermissionError:
+            if not depth or on_bogus is None:
+                raise
+            on_bogus(directory)
             return
         try:
             with os.scandir(descriptor) as entries:
@@ -256,23 +280,6 @@ class Spool:
                 elif not named:
                     bogus.append(found.path)
         return Repaired(tuple(reactivated), tuple(removed), tuple(bogus))
-
-    def purge(self, queues: Sequence[str], before: float) -> int:
-        """Remove what never was accepted and was last written before ``before``; how many files."""
-        return sum(
-            durable.remove_leftover(found.path, before, self.descriptor)
-            for queue in queues
-            for found in self._scan(queue, 0)
-            if not found.ready
-        )
-
-    def restructure(self, queue: str) -> int:
-        """Move a queue's files to the subdirectories where they belong; how many were elsewhere."""
-        # Collected first: moving files changes the directories that are being read.
-        strays = [found for found in self.scan(queue) if found.path != self.path(queue, found.queue_id)]
-        for stray in strays:
-            durable.move(stray.path, self.make_room(queue, stray.queue_id), self.descriptor)
-        return len(strays)
 
     def free_space(self, queue: str = "incoming") -> Space:
         """What is left for this process's user in a queue (queue_minfree is compared with it). Raises OSError.

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from pyfix.spool import queue_file, record
-from pyfix.spool.queue_file import EnvelopeReader, QueuedRecipient, encode_attributes
+from pyfix.spool.envelope import QueuedRecipient
+from pyfix.spool.queue_file import EnvelopeReader, encode_attributes
 from pyfix.spool.record import CorruptFile, RecordReader, TextEncoder, encode
 from pyfix.system.durable import DurableFile
 
@@ -45,6 +46,10 @@ class NewSubmission(Struct, frozen=True):
     smtputf8: bool = False
     # take recipients from the headers
     extract_recipients: bool = False
+    # a report of the delivery: 0, TRACE_RECORD or TRACE_VERIFY
+    trace_flags: int = 0
+    # two characters, or empty
+    verp_delimiters: str = ""
 
 
 class Submission(Struct, frozen=True):
@@ -62,6 +67,7 @@ class Submission(Struct, frozen=True):
     encoding: str = ""
     smtputf8: bool = False
     extract_recipients: bool = False
+    verp_delimiters: str = ""
     # an accepted message that postsuper -r wants to be stored anew; not a submission by a user
     requeued: bool = False
     attributes: Mapping[str, str] = {}
@@ -133,6 +139,8 @@ class MaildropWriter:
             attributes["smtputf8"] = "1"
         if submission.extract_recipients:
             attributes["extract_recipients"] = "1"
+        if submission.trace_flags:
+            attributes["trace_flags"] = str(submission.trace_flags)
         parts = [
             queue_file.encode_time(submission.arrival_usec),
             queue_file.encode_dsn(submission.envid, submission.ret),
@@ -141,6 +149,8 @@ class MaildropWriter:
         if submission.full_name:
             parts.append(encode(record.FULL, submission.full_name.encode()))
         parts.append(encode(record.FROM, submission.sender.encode()))
+        if submission.verp_delimiters:
+            parts.append(encode(record.VERP, submission.verp_delimiters.encode()))
         notify = encode_attributes({"notify_flags": submission.notify}) if submission.notify else b""
         parts += [notify + encode(record.RECIPIENT, address.encode()) for address in submission.recipients]
         parts.append(encode(record.MESSAGE, b""))
@@ -201,6 +211,8 @@ def _submission(state: EnvelopeReader, content_offset: int, descriptor: int, *, 
     uid = state.number_attribute("submit_uid") if "submit_uid" in attributes else status.st_uid
     smtputf8 = bool(state.number_attribute("smtputf8")) or (requeued and bool(state.fields[5] & 1))
     state.number_attribute("create_time")
+    # cleanup finds it in the header, and says so again
+    attributes.pop("message_id", None)
     envid, ret = state.take_dsn()
     return Submission(
         sender=state.texts[record.FROM],
@@ -214,6 +226,7 @@ def _submission(state: EnvelopeReader, content_offset: int, descriptor: int, *, 
         encoding=attributes.pop("encoding", ""),
         smtputf8=smtputf8,
         extract_recipients=bool(state.number_attribute("extract_recipients")),
+        verp_delimiters=state.texts.get(record.VERP, ""),
         requeued=requeued,
         attributes=attributes,
     )
@@ -222,7 +235,8 @@ def _submission(state: EnvelopeReader, content_offset: int, descriptor: int, *, 
 def _check_submission(submission: Submission) -> None:
     """Nothing from a maildrop file may break a line in a log or a header, whoever wrote it."""
     addresses = [recipient.address for recipient in submission.recipients]
-    texts = [submission.sender, submission.full_name, submission.envid, *addresses, *submission.attributes.values()]
+    texts = [submission.sender, submission.full_name, submission.envid, submission.verp_delimiters]
+    texts += [*addresses, *submission.attributes.values()]
     try:
         for text in texts:
             _check_text("record", text)

@@ -3,8 +3,8 @@
 =========  ==================================================================================================
 segment    records
 =========  ==================================================================================================
-envelope   C size, T arrival time, A attributes, F full name, S sender, W time of the delay warning; for each
-           recipient A notify_flags, A dsn_orig_rcpt, O original recipient, R recipient
+envelope   C size, T arrival time, A attributes, F full name, S sender, V VERP delimiters, W time of the delay
+           warning; for each recipient A notify_flags, A dsn_orig_rcpt, O original recipient, R recipient
 content    M, then N and L records: the text
 extracted  X, A attributes learnt from the content, more recipients (sendmail -t)
 end        E: a file without it was never accepted
@@ -20,107 +20,24 @@ here, are read as U+FFFD: such an address bounces, it does not stop the queue.
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import ClassVar
-
-from msgspec import Struct
 
 from pyfix.spool import record
+from pyfix.spool.envelope import WARNED, Envelope, NewMessage, NewRecipient, QueuedRecipient
 from pyfix.spool.record import CorruptFile, RecordReader, TextEncoder, encode, parse_number
 from pyfix.system.durable import DurableFile
-
-NOTIFY_NEVER, NOTIFY_SUCCESS, NOTIFY_FAILURE, NOTIFY_DELAY = 1, 2, 4, 8
-SMTPUTF8_REQUESTED, SMTPUTF8_HEADER, SMTPUTF8_SENDER, SMTPUTF8_RECIPIENT = 1, 2, 4, 8
 
 _BUFFER_SIZE = 65536
 _RET_FLAGS = {"FULL": 1, "HDRS": 2}
 _RET_NAMES = {b"1": "FULL", b"2": "HDRS"}
 ENVELOPE_TYPES = frozenset(bytes([kind]) for kind in b"CTcFILSDRO/WVA>KreP")
 _ATTRIBUTE_LIMIT = 100
+# The attributes that stand before the sender in Postfix's files.
+_FIRST = ("log_ident", "rewrite_context")
 # All but those that tell of the envelope itself: they tell where the message came from.
 _ORIGIN = record.other_attributes(
-    [b"create_time", b"dsn_orig_rcpt", b"encoding", b"envelope_id", b"notify_flags", b"ret_flags"]
+    [b"create_time", b"dsn_orig_rcpt", b"encoding", b"envelope_id", b"notify_flags", b"ret_flags", b"trace_flags"]
 )
 _FORBIDDEN = re.compile(r"[\0\r\n]")
-
-
-class NewRecipient(Struct, frozen=True):
-    """A recipient of a message to be stored."""
-
-    address: str
-    # the address before it was rewritten; empty if it is the same
-    original: str = ""
-    # RFC 3461 ORCPT, decoded, "rfc822;user@example.com"; Postfix stores one for every recipient
-    orcpt: str = ""
-    # RFC 3461 NOTIFY: 0, or a sum of 1 never, 2 success, 4 failure, 8 delay
-    notify: int = 0
-
-
-class NewMessage(Struct, frozen=True):
-    """The envelope of a message to be stored."""
-
-    # empty for the null sender
-    sender: str
-    # microseconds since the epoch
-    arrival_usec: int
-    # time of this file's making, seconds since the epoch: the message's age in the queue counts from here
-    create_time: int
-    recipients: tuple[NewRecipient, ...] = ()
-    full_name: str = ""
-    # "8bit", "7bit" or empty
-    encoding: str = ""
-    # a sum of SMTPUTF8_*
-    smtputf8: int = 0
-    # RFC 3461 ENVID, decoded, and RET: "", "FULL" or "HDRS"
-    envid: str = ""
-    ret: str = ""
-    attributes: Mapping[str, str] = {}
-    # when to warn the sender of a delay, seconds since the epoch; 0 never
-    warn_time: int = 0
-
-
-class QueuedRecipient(Struct, frozen=True):
-    """A recipient who is still to be served; ``offset`` is where the R record stands."""
-
-    offset: int
-    address: str
-    original: str = ""
-    orcpt: str = ""
-    notify: int = 0
-
-
-class Envelope(Struct, frozen=True):
-    """All of a queue file but its content."""
-
-    sender: str
-    # microseconds since the epoch
-    arrival_usec: int
-    # seconds since the epoch; 0 if the file does not say
-    create_time: int
-    # those still to be served, at most as many as were asked for
-    recipients: tuple[QueuedRecipient, ...]
-    # where to read more recipients from; 0 when these are all
-    rest: int
-    # what C says: all recipients, served or not
-    recipient_count: int
-    # the content's size as records, bytes: the size that Postfix logs and shows
-    size: int
-    content_offset: int
-    # the length of the content segment: the X record stands at content_offset + data_size
-    data_size: int
-    qmgr_flags: int = 0
-    smtputf8: int = 0
-    full_name: str = ""
-    encoding: str = ""
-    envid: str = ""
-    ret: str = ""
-    attributes: Mapping[str, str] = {}
-    # when to warn of a delay, seconds since the epoch, and where that record stands; 0 none
-    warn_time: int = 0
-    warn_offset: int = 0
-    # "transport:nexthop" of a content filter
-    content_filter: str = ""
-    redirect: str = ""
-    verp_delimiters: str = ""
 
 
 def _text(value: str) -> bytes:
@@ -221,14 +138,18 @@ class QueueFileWriter:
             _NO_SIZE,
             encode_time(message.arrival_usec),
             encode_attributes({"create_time": message.create_time}),
+            encode_attributes({name: message.attributes[name] for name in _FIRST if name in message.attributes}),
             encode_dsn(message.envid, message.ret),
-            encode_attributes(message.attributes),
         ]
-        if message.encoding:
-            parts.append(encode_attributes({"encoding": message.encoding}))
         if message.full_name:
             parts.append(encode(record.FULL, _text(message.full_name)))
         parts.append(encode(record.FROM, _text(message.sender)))
+        if message.encoding:
+            parts.append(encode_attributes({"encoding": message.encoding}))
+        rest = {name: text for name, text in message.attributes.items() if name not in _FIRST}
+        parts.append(encode_attributes(rest))
+        if message.verp_delimiters:
+            parts.append(encode(record.VERP, _text(message.verp_delimiters)))
         if message.warn_time:
             parts.append(encode(record.WARN, b"%15d" % message.warn_time))
         self._put(b"".join(parts))
@@ -320,7 +241,7 @@ class EnvelopeReader:
 
     def read_segment(self, *ends: bytes) -> bytes:
         """Read up to a record of one of the types ``ends``, and tell which it was."""
-        takers, types = self._takers, self._types
+        takers, types = _TAKERS, self._types
         for offset, kind, data in self._reader.records(self._pass_over):
             if kind in ends:
                 self._forget()
@@ -343,7 +264,8 @@ class EnvelopeReader:
         self._original = data.decode("utf-8", "replace")
 
     def _take_warning(self, offset: int, data: bytes) -> None:
-        self.warn = (_number(offset, record.WARN, data), offset)
+        warned = data.strip(b" ") == b"-1"
+        self.warn = (WARNED if warned else _number(offset, record.WARN, data), offset)
 
     def _take_recipient(self, offset: int, data: bytes) -> None:
         if len(self.recipients) < self._limit:
@@ -395,16 +317,22 @@ class EnvelopeReader:
         envid = self.attributes.pop("envelope_id", "")
         return from_xtext(envid) if envid else "", ret
 
-    _takers: ClassVar[dict[bytes, Callable[["EnvelopeReader", int, bytes], None]]] = {
-        record.RECIPIENT: _take_recipient,
-        record.ORIGINAL: _take_original,
-        record.ATTRIBUTE: _take_attribute,
-        record.DONE: _forget,
-        record.CANCELED: _forget,
-        record.SIZE: _take_size,
-        record.TIME: _take_time,
-        record.WARN: _take_warning,
-    }
+    @staticmethod
+    def takers() -> "dict[bytes, Callable[[EnvelopeReader, int, bytes], None]]":
+        """What takes a record of which type; the others are texts."""
+        return {
+            record.RECIPIENT: EnvelopeReader._take_recipient,
+            record.ORIGINAL: EnvelopeReader._take_original,
+            record.ATTRIBUTE: EnvelopeReader._take_attribute,
+            record.DONE: EnvelopeReader._forget,
+            record.CANCELED: EnvelopeReader._forget,
+            record.SIZE: EnvelopeReader._take_size,
+            record.TIME: EnvelopeReader._take_time,
+            record.WARN: EnvelopeReader._take_warning,
+        }
+
+
+_TAKERS = EnvelopeReader.takers()
 
 
 def _number(offset: int, kind: bytes, data: bytes) -> int:
@@ -454,6 +382,7 @@ def read_envelope(descriptor: int, recipient_limit: int = 20_000, *, origin: boo
         content_filter=state.texts.get(record.FILTER, ""),
         redirect=state.texts.get(record.REDIRECT, ""),
         verp_delimiters=state.texts.get(record.VERP, ""),
+        trace_flags=state.number_attribute("trace_flags"),
     )
 
 
@@ -498,3 +427,15 @@ def mark_done(descriptor: int, offset: int) -> None:
         os.pwrite(descriptor, record.DONE, offset)
     elif found != record.DONE:
         raise CorruptFile(offset, f"a recipient record was expected, not {found!r}")
+
+
+def mark_warned(descriptor: int, envelope: Envelope) -> None:
+    """Note that the sender was told of the delay, in place; ``descriptor`` is open for writing.
+
+    Raises CorruptFile if the record of the warning's time does not stand where it was found, and OSError.
+    """
+    old = b"%15d" % envelope.warn_time
+    new = b"%15d" % WARNED
+    if os.pread(descriptor, 2 + len(old), envelope.warn_offset) != encode(record.WARN, old):
+        raise CorruptFile(envelope.warn_offset, "the time of the delay warning was expected")
+    os.pwrite(descriptor, encode(record.WARN, new), envelope.warn_offset)

@@ -71,6 +71,13 @@ def is_long(queue_id: str) -> bool:
     return _LONG.fullmatch(queue_id) is not None
 
 
+def with_inode(queue_id: str, inode: int) -> str:
+    """The ID that Postfix gives to a message of the same time in a file of this inode number."""
+    if is_long(queue_id):
+        return f"{queue_id[: queue_id.rindex('z')]}z{_encode(inode, 51, 1)}"
+    return f"{queue_id[:5]}{inode:X}"
+
+
 def time_of(queue_id: str) -> int:
     """The time in a long ID, microseconds since the epoch. Raises ValueError for anything else."""
     if _LONG.fullmatch(queue_id) is None:

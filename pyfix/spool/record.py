@@ -143,7 +143,7 @@ class RecordReader:
     it takes is bounded by RECORD_LIMIT.
     """
 
-    __slots__ = ("_buffer", "_descriptor", "_jumps", "_last_jump", "_position", "_start", "raw")
+    __slots__ = ("_buffer", "_descriptor", "_jumps", "_landed", "_last_jump", "_passed", "_position", "_start", "raw")
 
     def __init__(self, descriptor: int, offset: int = 0, *, raw: bool = False) -> None:
         self._descriptor = descriptor
@@ -153,6 +153,9 @@ class RecordReader:
         self._position = 0
         self._jumps = 0
         self._last_jump = 0
+        # where reading went on after the last seek, and how many bytes were passed before that
+        self._landed = offset
+        self._passed = 0
         self.raw = raw
 
     @property
@@ -162,6 +165,7 @@ class RecordReader:
 
     def seek(self, offset: int) -> None:
         """Go on reading at ``offset``."""
+        self._landed = offset
         if self._start <= offset <= self._start + len(self._buffer):
             self._position = offset - self._start
         else:
@@ -269,6 +273,10 @@ class RecordReader:
             if self._jumps > REVERSE_JUMPS_LIMIT:
                 raise CorruptFile(pointer.offset, "too many reverse jump records")
         self._last_jump = target
+        self._passed += max(pointer.offset - self._landed, 0)
+        if self._passed > os.fstat(self._descriptor).st_size:
+            # Pointers lead around what was changed, so no record is met twice: time is linear in the file's size.
+            raise CorruptFile(pointer.offset, "pointer records lead in a circle")
         self.seek(target)
 
     def read_text(self, size: int = _CHUNK) -> bytes:

@@ -55,6 +55,98 @@ def read_lines(path: str) -> Iterator[str]:
             yield line.decode("utf-8", "replace").removesuffix("\n")
 
 
+class JournalTail:
+    """The newest entries of some kinds, and then those that come. ``recent`` is asked first."""
+
+    def __init__(self, message_ids: Collection[str]) -> None:
+        from systemd.journal import Reader  # noqa: PLC0415 -- as above
+
+        self._reader = Reader()
+        # Makes it notice new files of the journal.
+        self._reader.fileno()
+        for message_id in message_ids:
+            self._reader.add_match(f"MESSAGE_ID={message_id}")
+
+    def recent(self, since: int, limit: int) -> list[Entry]:
+        """The entries since that moment, newest first, at most so many; ``since`` is in microseconds."""
+        found: list[Entry] = []
+        newest = ""
+        self._reader.seek_tail()
+        while len(found) < limit and (raw := self._reader.get_previous()):
+            newest = newest or raw["__CURSOR"]
+            entry = _entry(raw)
+            if entry.time < since:
+                break
+            found.append(entry)
+        if newest:
+            self._reader.seek_cursor(newest)
+            self._reader.get_next()
+        else:
+            self._reader.seek_head()
+        return found
+
+    def read(self, limit: int) -> list[Entry]:
+        """The entries that have come since. Where there are more than ``limit`` the rest is passed over."""
+        self._reader.process()
+        found: list[Entry] = []
+        while raw := self._reader.get_next():
+            found.append(_entry(raw))
+            if len(found) == limit:
+                self._reader.seek_tail()
+                self._reader.get_previous()
+                break
+        return found
+
+    def close(self) -> None:
+        """Closes the journal."""
+        self._reader.close()
+
+
+class FileTail:
+    """The end of a log file, and then what is appended; a file that replaces it is read from its beginning."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file = open(path, "rb")  # noqa: SIM115 -- read from as long as the object lives
+        self._rest = b""
+        self.whole = True
+
+    def recent(self, size: int) -> list[str]:
+        """The lines in the last ``size`` bytes, oldest first; ``whole`` tells if that is all. Raises OSError."""
+        end = self._file.seek(0, os.SEEK_END)
+        start = max(end - size, 0)
+        self.whole = not start
+        self._file.seek(start)
+        lines = self.read(size)
+        return lines[1:] if start else lines
+
+    def read(self, size: int) -> list[str]:
+        """The whole lines among the next ``size`` bytes. Raises OSError."""
+        data = self._rest + self._file.read(size)
+        *lines, rest = data.split(b"\n")
+        # What has no end so far is bounded as well.
+        self._rest = rest[:size]
+        if not data or data == self._rest:
+            self._follow()
+        return [line.decode("utf-8", "replace") for line in lines]
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def _follow(self) -> None:
+        """Goes on with the file that now has the name."""
+        try:
+            current = os.stat(self._path)
+        except FileNotFoundError:
+            return  # it comes with the next line
+        known = os.fstat(self._file.fileno())
+        if (current.st_dev, current.st_ino) != (known.st_dev, known.st_ino):
+            self._file.close()
+            self._file = open(self._path, "rb")  # noqa: SIM115 -- as above
+            self._rest = b""
+
+
 def _entry(entry: Mapping[str, Any]) -> Entry:
     sent = entry.get("_SOURCE_REALTIME_TIMESTAMP", entry["__REALTIME_TIMESTAMP"])
     return Entry(

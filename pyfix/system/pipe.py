@@ -26,12 +26,21 @@ class _Basin:
     """A pipe of this process's own, empty between calls, through which everything comes in."""
 
     def __init__(self) -> None:
-        self._out, self._in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._out = self._in = -1
 
     def read(self, fd: int) -> bytes:
         """What is in the pipe ``fd``, a chunk of it; nothing at its end. Raises BlockingIOError and OSError."""
+        if self._in < 0:
+            self._out, self._in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         moved = os.splice(fd, self._in, _CHUNK, flags=os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE)
-        return os.read(self._out, moved) if moved else b""
+        try:
+            return os.read(self._out, moved) if moved else b""
+        except BaseException:
+            # What is in there now must not come out as part of another message.
+            ends, self._out, self._in = (self._out, self._in), -1, -1
+            for end in ends:
+                os.close(end)
+            raise
 
 
 @cache

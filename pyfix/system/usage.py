@@ -1,6 +1,9 @@
 """What a service's processes use, from /proc."""
 
+import glob
+import os
 import socket
+from collections.abc import Collection
 from typing import NamedTuple
 
 import psutil
@@ -14,6 +17,66 @@ class Usage(NamedTuple):
     processes: int
     # established TCP connections, and connected Unix stream sockets, its own calls to other services included
     connections: int
+
+
+class Load(NamedTuple):
+    """What the processes of a service have taken."""
+
+    # resident, in bytes; pages that processes share count for each
+    memory: int
+    processes: int
+    # of processor time, by those that run
+    cpu_seconds: float
+
+
+_UNITS = "/sys/fs/cgroup/pyfix.slice/*.service/cgroup.procs"
+
+
+def unit_processes() -> dict[str, list[int]]:
+    """The processes of each service that systemd runs in pyfix.slice, by the unit's name."""
+    found = {}
+    for path in glob.glob(_UNITS):
+        try:
+            with open(path, encoding="ascii") as file:
+                pids = [int(line) for line in file]
+        except OSError:
+            continue  # it has just ended
+        if pids:
+            found[os.path.basename(os.path.dirname(path))] = pids
+    return found
+
+
+def with_children(pids: Collection[int]) -> dict[int, list[int]]:
+    """Each process and all those below it."""
+    children: dict[int, list[int]] = {}
+    for process in psutil.process_iter(["ppid"]):
+        children.setdefault(process.info["ppid"], []).append(process.pid)
+    found = {}
+    for pid in pids:
+        tree = [pid]
+        for parent in tree:
+            tree += children.get(parent, ())
+        found[pid] = tree
+    return found
+
+
+def load(pids: Collection[int]) -> Load:
+    """What these processes have taken; one that ends meanwhile counts as nothing."""
+    memory = processes = 0
+    seconds = 0.0
+    for pid in pids:
+        try:
+            process = psutil.Process(pid)
+            with process.oneshot():
+                if process.status() == psutil.STATUS_ZOMBIE:
+                    continue
+                memory += process.memory_info().rss
+                times = process.cpu_times()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        seconds += times.user + times.system
+        processes += 1
+    return Load(memory, processes, seconds)
 
 
 def is_running(pid: int) -> bool:

@@ -8,11 +8,10 @@ import re
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from msgspec import Struct
-
 from pyfix.wire.command import printable
 from pyfix.wire.path import PathError, parse_path
 from pyfix.wire.reply import Reply
+from pyfix.wire.smtp_dialogue import Mail, Rcpt
 from pyfix.wire.xtext import decode_unitext, decode_xtext
 
 _SIZE_LIMIT: Final = 2**63 - 1
@@ -30,33 +29,8 @@ _BAD_RET: Final = Reply(501, "5.5.4", "Bad RET parameter syntax")
 _BAD_ENVID: Final = Reply(501, "5.5.4", "Bad ENVID parameter syntax")
 _BAD_NOTIFY: Final = Reply(501, "5.5.4", "Error: Bad NOTIFY parameter syntax")
 _BAD_ORCPT: Final = Reply(501, "5.5.4", "Error: Bad ORCPT parameter syntax")
+_VERP_SENDER: Final = Reply(503, "5.5.4", "Error: XVERP requires non-null sender")
 _NO_DSN: Final = Reply(501, "5.7.1", "DSN support is disabled")
-
-
-class Mail(Struct, frozen=True):
-    """MAIL was sent: the client wants to begin a transaction."""
-
-    # internal form; empty for the null sender
-    sender: str
-    # what SIZE= announced; 0 if nothing
-    size: int = 0
-    # BODY=: "8bit", "7bit" or empty
-    encoding: Literal["", "7bit", "8bit"] = ""
-    smtputf8: bool = False
-    # decoded
-    envid: str = ""
-    ret: Literal["", "FULL", "HDRS"] = ""
-
-
-class Rcpt(Struct, frozen=True):
-    """RCPT was sent: the client names a recipient."""
-
-    # internal form
-    address: str
-    # decoded, "rfc822;user@example.com"; empty if not given
-    orcpt: str = ""
-    # 0 not given, else a sum of 1 never, 2 success, 4 failure, 8 delay
-    notify: int = 0
 
 
 class Transaction:
@@ -75,10 +49,13 @@ class Transaction:
         self.context: object = None
 
 
-def parse_mail(words: Sequence[bytes], *, strict: bool, smtputf8: bool, dsn: bool) -> Mail | Reply:
+def parse_mail(
+    words: Sequence[bytes], *, strict: bool, smtputf8: bool, dsn: bool, verp: tuple[str, str] = ("", "")
+) -> Mail | Reply:
     """MAIL's words, the verb first: what they mean, or why they are refused.
 
-    ``smtputf8`` and ``dsn``: whether these extensions may be used.
+    ``smtputf8`` and ``dsn``: whether these extensions may be used. ``verp``: the delimiters that XVERP stands for,
+    empty where it may not be used, and the characters that it may name.
     """
     if len(words) < 3 or words[1].upper() != b"FROM:":
         return _MAIL_SYNTAX
@@ -89,27 +66,36 @@ def parse_mail(words: Sequence[bytes], *, strict: bool, smtputf8: bool, dsn: boo
         return BAD_SENDER
     if len(words) == 3:
         return Mail(sender)
-    given = _MailParameters(smtputf8=international, dsn=dsn)
+    given = _MailParameters(smtputf8=international, dsn=dsn, verp=verp)
     for word in words[3:]:
         if refusal := given.take(word):
             return refusal
-    return Mail(sender, given.size, given.encoding, international, given.envid, given.ret)
+    if given.delimiters and not sender:
+        return _VERP_SENDER
+    return Mail(sender, given.size, given.encoding, international, given.envid, given.ret, given.delimiters)
 
 
 class _MailParameters:
     """MAIL's parameters as they are read, one word after the other."""
 
-    def __init__(self, *, smtputf8: bool, dsn: bool) -> None:
+    def __init__(self, *, smtputf8: bool, dsn: bool, verp: tuple[str, str]) -> None:
         self._smtputf8 = smtputf8
         self._dsn = dsn
+        self._verp = verp
         self.size = 0
         self.encoding: Literal["", "7bit", "8bit"] = ""
         self.envid = ""
         self.ret: Literal["", "FULL", "HDRS"] = ""
+        self.delimiters = ""
 
     def take(self, word: bytes) -> Reply | None:
         """Notes a parameter, or gives the reply that refuses it."""
         keyword, equals, value = word.upper().partition(b"=")
+        if keyword == b"XVERP" and self._verp[0]:
+            self.delimiters = word.partition(b"=")[2].decode("utf-8", "replace") if equals else self._verp[0]
+            allowed = self._verp[1]
+            good = len(self.delimiters) == 2 and set(self.delimiters) <= set(allowed)
+            return None if good else _bad_verp(allowed)
         if not equals:
             return None if keyword == b"SMTPUTF8" and self._smtputf8 else _unsupported(word)
         match keyword:
@@ -206,6 +192,10 @@ def _decode_orcpt(value: bytes) -> str:
     except ValueError:
         return ""
     return f"{kind.decode('ascii')};{address}" if address.isprintable() else ""
+
+
+def _bad_verp(allowed: str) -> Reply:
+    return Reply(501, "5.5.4", f"Error: XVERP needs two characters from {allowed}")
 
 
 def _unsupported(word: bytes) -> Reply:

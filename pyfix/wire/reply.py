@@ -23,6 +23,12 @@ class Reply(Struct, frozen=True):
         """Whether the command succeeded (2xx), or is to be continued (3xx)."""
         return self.code < 400
 
+    def softened(self) -> "Reply":
+        """The reply as a temporary one: ``450 4.1.1`` for ``550 5.1.1``; what is not permanent stays as it is."""
+        if self.code < 500:
+            return self
+        return Reply(self.code - 100, f"4{self.status[1:]}" if self.status else "", self.text)
+
     def encode(self) -> bytes:
         """The reply as it goes over the wire, with the status in each line (RFC 2034, 4)."""
         status = self.status + " " if self.status else ""

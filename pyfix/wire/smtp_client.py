@@ -13,7 +13,8 @@ HELLO      EHLO's or HELO's reply              2xx: READY; EHLO refused with oth
 REFUSED    none: the server does not talk      quit(): QUITTING
 READY      none                                begin(): ENVELOPE; quit(): QUITTING
 ENVELOPE   those to MAIL, RCPT, DATA           354 and a recipient accepted: CONTENT; 354 and none: the end mark is
-                                               sent, END; MAIL refused before more was sent: READY; else STALE
+                                               sent, END; MAIL refused before more was sent: READY; else STALE, and
+                                               always for a probe, which sends no DATA
 CONTENT    none                                content() as often as needed, then end(): END
 END        that to the end mark                any: READY
 STALE      none: a transaction is left open    reset(): RESETTING; quit(): QUITTING
@@ -127,11 +128,15 @@ class Envelope(NamedTuple):
     # decoded; RET: "", "FULL" or "HDRS"
     envid: str = ""
     ret: str = ""
+    # only the envelope is sent, to find out whether it would be accepted
+    probe: bool = False
 
 
 RESTING = frozenset({State.REFUSED, State.READY, State.CONTENT, State.STALE, State.CLOSED})
 """States in which no reply is due: it is the caller's turn."""
 
+# Lines of the conversation that are kept.
+_HISTORY_LIMIT = 500
 _MAY_QUIT = frozenset({State.REFUSED, State.READY, State.STALE, State.RESETTING})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOTIFY = ((1, "NEVER"), (2, "SUCCESS"), (4, "FAILURE"), (8, "DELAY"))
@@ -165,6 +170,7 @@ class SmtpClient:
         "greeting_name",
         "hello_name",
         "helo_name",
+        "history",
         "size_limit",
         "state",
     )
@@ -178,6 +184,8 @@ class SmtpClient:
         self.capabilities: dict[str, str] = {}
         # bytes, 0 if it named none
         self.size_limit = 0
+        # the last lines that were said, by the server ("In:  ...") and to it ("Out: ...")
+        self.history: deque[str] = deque(maxlen=_HISTORY_LIMIT)
         # a reply said that the server will close the connection
         self.doomed = False
         self._limits = limits
@@ -259,7 +267,8 @@ class SmtpClient:
         if "PIPELINING" in self.capabilities:
             for index in range(len(envelope.recipients)):
                 self._rcpt(index)
-            self._command(Stage.DATA, "DATA")
+            if not envelope.probe:
+                self._command(Stage.DATA, "DATA")
 
     def content(self, chunk: bytes) -> bytes:
         """A piece of the content, lines ended by LF and cut anywhere, as it goes over the wire."""
@@ -317,6 +326,7 @@ class SmtpClient:
         stage, recipient = self._expected.popleft()
         if code in {421, 521}:
             self.doomed = True
+        self.history.extend([f"In:  {line}" for line in response.text.split("\n")])
         self._advance(stage, recipient, response)
         return Replied(stage, response, recipient)
 
@@ -374,7 +384,7 @@ class SmtpClient:
             return
         if recipient + 1 < len(self._envelope.recipients):
             self._rcpt(recipient + 1)
-        elif self._accepted:
+        elif self._accepted and not self._envelope.probe:
             self._command(Stage.DATA, "DATA")
         else:
             self.state = State.STALE
@@ -406,6 +416,7 @@ class SmtpClient:
             raise ValueError("control character in an SMTP command")
         self._out.append(command)
         self._out.append("\r\n")
+        self.history.append(f"Out: {command}")
         self._expected.append((stage, recipient))
 
     def _mail(self, envelope: Envelope) -> str:
@@ -428,11 +439,11 @@ class SmtpClient:
         recipient = self._envelope.recipients[index]
         command = f"RCPT TO:<{recipient.address}>"
         if "DSN" in self.capabilities:
-            if recipient.notify:
-                command += " NOTIFY=" + ",".join([word for bit, word in _NOTIFY if recipient.notify & bit])
             if recipient.orcpt:
                 kind, _, address = recipient.orcpt.partition(";")
                 command += f" ORCPT={kind};{uxtext(address) if is_utf8_type(kind) else _xtext(address)}"
+            if recipient.notify:
+                command += " NOTIFY=" + ",".join([word for bit, word in _NOTIFY if recipient.notify & bit])
         self._command(Stage.RCPT, command, index)
 
     def _require(self, state: State) -> None:

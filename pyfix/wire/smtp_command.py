@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple
 
 from pyfix.wire.command import printable
-from pyfix.wire.envelope import BAD_RECIPIENT, BAD_SENDER, parse_mail, parse_rcpt
+from pyfix.wire.envelope import BAD_RECIPIENT, BAD_SENDER, Transaction, parse_mail, parse_rcpt
 from pyfix.wire.path import PathError, parse_path
 from pyfix.wire.reply import OK, Reply
-from pyfix.wire.smtp_dialogue import Begin, Dialogue, Hello, Question, Verify
+from pyfix.wire.smtp_dialogue import Begin, Hello, Question, Settings, Verify
 
 BYE: Final = Reply(221, "2.0.0", "Bye")
 GO_AHEAD: Final = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
@@ -20,6 +20,26 @@ _NEED_MAIL: Final = Reply(503, "5.5.1", "Error: need MAIL command")
 
 # Characters of a HELO name that would mislead a reader of the Received header.
 _NEUTER: Final = str.maketrans(dict.fromkeys(' <>()\\";@', "?"))
+
+
+class Dialogue:
+    """The part of a session's state that commands read and change."""
+
+    __slots__ = ("hello", "settings", "transaction")
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.hello: Hello | None = None
+        self.transaction: Transaction | None = None
+
+    @property
+    def protocol(self) -> Literal["SMTP", "ESMTP"]:
+        """What the client speaks."""
+        return "ESMTP" if self.hello and self.hello.verb == "EHLO" else "SMTP"
+
+    def drop(self) -> None:
+        """Ends the transaction, if there is one. Nothing of it is left."""
+        self.transaction = None
 
 
 class Forgiven(NamedTuple):
@@ -51,12 +71,14 @@ def ehlo_reply(dialogue: Dialogue) -> Reply:
     """The reply to EHLO, with what the server offers, in Postfix's order."""
     settings = dialogue.settings
     size = f"SIZE {settings.message_size_limit}" if settings.message_size_limit else "SIZE"
-    offers = ["PIPELINING", size, "VRFY", "ENHANCEDSTATUSCODES", "8BITMIME", "DSN", "SMTPUTF8"]
+    offers = ["PIPELINING", size, "VRFY", "XVERP", "ENHANCEDSTATUSCODES", "8BITMIME", "DSN", "SMTPUTF8"]
     hidden = set(settings.discard_ehlo_keywords)
     if settings.disable_vrfy_command:
         hidden.add("VRFY")
     if not settings.smtputf8_enable:
         hidden.add("SMTPUTF8")
+    if not settings.verp_delimiters:
+        hidden.add("XVERP")
     return Reply(250, "", "\n".join([settings.hostname, *(o for o in offers if o.split(" ")[0] not in hidden)]))
 
 
@@ -87,7 +109,11 @@ def _mail(dialogue: Dialogue, words: Sequence[bytes]) -> Outcome:
     if dialogue.transaction is not None:
         return Reply(503, "5.5.1", "Error: nested MAIL command")
     return parse_mail(
-        words, strict=settings.strict_rfc821_envelopes, smtputf8=settings.smtputf8_enable, dsn=_offers_dsn(dialogue)
+        words,
+        strict=settings.strict_rfc821_envelopes,
+        smtputf8=settings.smtputf8_enable,
+        dsn=_offers_dsn(dialogue),
+        verp=(settings.verp_delimiters, settings.verp_delimiter_filter),
     )
 
 

@@ -1,4 +1,4 @@
-"""What an SMTP server session is made of: its settings, its events, and the state that commands read."""
+"""What an SMTP server session is made of: its settings and its events."""
 
 from enum import Enum
 from typing import Final, Literal
@@ -6,7 +6,6 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from pyfix.wire.data import BareNewline
-from pyfix.wire.envelope import Mail, Rcpt, Transaction
 from pyfix.wire.reply import Reply
 
 
@@ -40,10 +39,16 @@ class Settings(Struct, frozen=True):
     forbid_non_letters: bool
     # upper case
     noop_commands: frozenset[bytes]
+    soft_bounce: bool
     # upper case
     discard_ehlo_keywords: frozenset[str]
     # bytes that wait to be sent, above which no further event is given
     output_limit: int
+    # lines of the dialogue that are kept for postmaster beyond a message's end
+    history_flush_threshold: int = 100
+    # what XVERP stands for, and the characters that it may name; empty where the client may not use it
+    verp_delimiters: str = ""
+    verp_delimiter_filter: str = ""
     # a dialogue on standard input: the client may send all at once
     stand_alone: bool = False
 
@@ -54,6 +59,34 @@ class Hello(Struct, frozen=True):
     verb: Literal["HELO", "EHLO"]
     # what the client calls itself, made safe for headers
     name: str
+
+
+class Mail(Struct, frozen=True):
+    """MAIL was sent: the client wants to begin a transaction."""
+
+    # internal form; empty for the null sender
+    sender: str
+    # what SIZE= announced; 0 if nothing
+    size: int = 0
+    # BODY=: "8bit", "7bit" or empty
+    encoding: Literal["", "7bit", "8bit"] = ""
+    smtputf8: bool = False
+    # decoded
+    envid: str = ""
+    ret: Literal["", "FULL", "HDRS"] = ""
+    # XVERP: the two characters of a variable envelope return path
+    verp_delimiters: str = ""
+
+
+class Rcpt(Struct, frozen=True):
+    """RCPT was sent: the client names a recipient."""
+
+    # internal form
+    address: str
+    # decoded, "rfc822;user@example.com"; empty if not given
+    orcpt: str = ""
+    # 0 not given, else a sum of 1 never, 2 success, 4 failure, 8 delay
+    notify: int = 0
 
 
 class Verify(Struct, frozen=True):
@@ -120,23 +153,3 @@ Question = Hello | Mail | Rcpt | Verify | Begin | End
 """An event that the driver answers with a reply."""
 
 Event = Question | Content | Delay | Notice | Close
-
-
-class Dialogue:
-    """The part of a session's state that commands read and change."""
-
-    __slots__ = ("hello", "settings", "transaction")
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.hello: Hello | None = None
-        self.transaction: Transaction | None = None
-
-    @property
-    def protocol(self) -> Literal["SMTP", "ESMTP"]:
-        """What the client speaks."""
-        return "ESMTP" if self.hello and self.hello.verb == "EHLO" else "SMTP"
-
-    def drop(self) -> None:
-        """Ends the transaction, if there is one. Nothing of it is left."""
-        self.transaction = None

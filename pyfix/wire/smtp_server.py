@@ -32,14 +32,15 @@ any       too many errors, QUIT, a forbidden command,      CLOSED
 Replies, limits and what may be pipelined are Postfix's (smtpd(8)); RFC 5321, RFC 2920.
 """
 
+from collections import deque
 from enum import Enum
 from typing import Final
 
 from pyfix.wire.command import escape, printable, split_command
 from pyfix.wire.data import DataDecoder
-from pyfix.wire.envelope import Mail, Rcpt, Transaction
+from pyfix.wire.envelope import Transaction
 from pyfix.wire.reply import Reply
-from pyfix.wire.smtp_command import BYE, KNOWN, UNKNOWN, Forgiven, Known, is_bad_address
+from pyfix.wire.smtp_command import BYE, KNOWN, UNKNOWN, Dialogue, Forgiven, Known, is_bad_address
 from pyfix.wire.smtp_dialogue import (
     NEED_DATA,
     PAUSED,
@@ -47,12 +48,13 @@ from pyfix.wire.smtp_dialogue import (
     Close,
     Content,
     Delay,
-    Dialogue,
     End,
     Event,
     Hello,
+    Mail,
     Notice,
     Question,
+    Rcpt,
     Settings,
     Wait,
 )
@@ -72,6 +74,8 @@ class State(Enum):
 _PLACES: Final = {known.name: place for place, known in enumerate((*KNOWN.values(), UNKNOWN))}
 
 
+# Commands and replies that are kept at most: more than a message with very many recipients has.
+_HISTORY_LIMIT: Final = 2500
 _BREAKS_RULES: Final = Reply(221, "2.7.0", "Error: I can break rules, too. Goodbye.")
 _NOT_SYNCHRONIZED: Final = Reply(554, "5.5.0", "Error: SMTP protocol synchronization")
 _BAD_SYNTAX: Final = Reply(500, "5.5.2", "Error: bad syntax")
@@ -85,7 +89,8 @@ class SmtpServer(Dialogue):
     """One SMTP session.
 
     ``where`` is the stage that log lines name: CONNECT, a command, or END-OF-MESSAGE. ``bare_newlines`` counts lines
-    that ended in LF alone. ``transaction`` is the message under way.
+    that ended in LF alone. ``transaction`` is the message under way. ``history`` has command lines and replies, in the
+    order in which they were dealt with, ``refused`` tells whether there is a refusal in it; forget_history() clears it.
     """
 
     __slots__ = (
@@ -104,6 +109,8 @@ class SmtpServer(Dialogue):
         "_stage",
         "_tally",
         "bare_newlines",
+        "history",
+        "refused",
         "state",
     )
 
@@ -125,6 +132,8 @@ class SmtpServer(Dialogue):
         self._improper = False
         self._input_ended = False
         self.bare_newlines = 0
+        self.history: deque[bytes | Reply] = deque(maxlen=_HISTORY_LIMIT)
+        self.refused = False
         self.state = State.GREETING
 
     @property
@@ -149,6 +158,11 @@ class SmtpServer(Dialogue):
             self._buffer = self._buffer[self._offset :] + data if self._offset < len(self._buffer) else data
             self._offset = 0
 
+    def forget_history(self) -> None:
+        """Begins the history anew."""
+        self.history.clear()
+        self.refused = False
+
     def take_output(self) -> bytes:
         """What is to be sent now."""
         output, self._output = self._output, b""
@@ -171,12 +185,12 @@ class SmtpServer(Dialogue):
         assert self.state is State.GREETING
         self.state = State.COMMAND
         if not (self.buffered and self._sent_ahead()):
-            self._output += Reply(220, "", self.settings.banner).encode()
+            self._send(Reply(220, "", self.settings.banner))
 
     def shut(self, reply: Reply, reason: str) -> None:
         """Ends the session from this side: the client is too slow, or the server stops."""
         if self.state is not State.CLOSED:
-            self._output += reply.encode()
+            self._send(reply)
             self._close(reason)
 
     def next_event(self) -> Event | Wait:
@@ -217,6 +231,10 @@ class SmtpServer(Dialogue):
         if reply.code in (421, 521):
             self._close("")
 
+    def worded(self, reply: Reply) -> Reply:
+        """A reply as the client gets it: with soft_bounce none is permanent."""
+        return reply.softened() if self.settings.soft_bounce else reply
+
     def _move(self, question: Question) -> None:
         if type(question) is Rcpt:
             assert self.transaction is not None
@@ -230,12 +248,18 @@ class SmtpServer(Dialogue):
             self.hello = question
             self.drop()
 
+    def _send(self, reply: Reply) -> None:
+        self._output += reply.encode()
+        self.history.append(reply)
+        if reply.code >= 400:
+            self.refused = True
+
     def _answer(self, reply: Reply, *, done: bool = True, forgiven: bool = False) -> None:
         """Sends a reply to a command. When the command is done with, keeps account of its success."""
         settings = self.settings
         if settings.error_sleep_time and self._errors >= settings.soft_error_limit:
             self._queue.append(Delay(settings.error_sleep_time))
-        self._output += reply.encode()
+        self._send(self.worded(reply))
         if not done:
             return
         if forgiven or reply.code < 400:
@@ -246,7 +270,7 @@ class SmtpServer(Dialogue):
             self._junk += 1
             self._errors += self._junk > settings.junk_command_limit + 1
         if self._errors >= settings.hard_error_limit:
-            self._output += Reply(421, "4.7.0", f"{settings.hostname} Error: too many errors").encode()
+            self._send(Reply(421, "4.7.0", f"{settings.hostname} Error: too many errors"))
             self._close("too many errors")
 
     def _close(self, reason: str) -> None:
@@ -273,7 +297,7 @@ class SmtpServer(Dialogue):
             self.bare_newlines += 1
             if self.settings.forbid_bare_newline == "reject":
                 self._queue.append(Notice("bare_lf", self.where, _BARE_LF))
-                self._output += self._bare_newline_reply().encode()
+                self._send(self.worded(self._bare_newline_reply()))
                 self._close("")
         return line.rstrip(b"\r")
 
@@ -283,6 +307,7 @@ class SmtpServer(Dialogue):
 
     def _obey(self, line: bytes) -> None:
         """Understands a command line: answers it, or makes it a question to the driver."""
+        self.history.append(line)
         if self.settings.smtputf8_enable and not line.isascii():
             try:
                 line.decode("utf-8")
@@ -338,7 +363,7 @@ class SmtpServer(Dialogue):
         other = verb.endswith(b":") or verb in settings.forbidden_commands
         if other or (settings.forbid_non_letters and not verb[:1].isalpha()):
             self._queue.append(Notice("non_smtp", self.where, escape(line[:100])))
-            self._output += _BREAKS_RULES.encode()
+            self._send(_BREAKS_RULES)
             self._close("")
         else:
             self._answer(_NOT_RECOGNIZED)
@@ -351,7 +376,7 @@ class SmtpServer(Dialogue):
         ahead = self._buffer[self._offset : self._offset + 100]
         self._queue.append(Notice("pipelining", self.where, escape(ahead)))
         if self.settings.forbid_unauth_pipelining:
-            self._output += _NOT_SYNCHRONIZED.encode()
+            self._send(self.worded(_NOT_SYNCHRONIZED))
             self._close("")
         return self.settings.forbid_unauth_pipelining
 

@@ -30,8 +30,10 @@ def test_each_list_decides_one_thing():
         smtpd_forbid_bare_newline_exclusions="",
         smtpd_client_event_limit_exceptions="198.51.100.1",
         local_header_rewrite_clients="permit_mynetworks",
+        smtpd_authorized_verp_clients="198.51.100.2",
     )
     assert each.standing("192.0.2.1", "x") == Standing(trusted=True, lenient=False, counted=True, local=True)
+    assert each.standing("198.51.100.2", "x").verp
     assert each.standing("198.51.100.1", "x") == Standing(trusted=False, lenient=False, counted=False, local=False)
 
 

@@ -1,6 +1,7 @@
 from pyfix.access.received import Client, Hop, attributes, opening, received
 from pyfix.service.cleanup import Recipient
-from pyfix.wire.envelope import Mail, Rcpt, Transaction
+from pyfix.wire.envelope import Transaction
+from pyfix.wire.smtp_dialogue import Mail, Rcpt
 
 CLIENT = Client("client.example", "192.0.2.1", 4711)
 
@@ -54,4 +55,4 @@ def test_opening():
     assert opened.recipients == (Recipient("r@x", "rfc822;o", 6),)
     assert (opened.queue_id, opened.sender, opened.arrival_usec, opened.trace) == ("QID", "s@x", 123, "Received: x")
     assert (opened.encoding, opened.smtputf8, opened.envid, opened.ret) == ("8bit", True, "e", "HDRS")
-    assert opened.attributes == {"a": "b"}
+    assert opened.attributes == {"log_ident": "QID", "a": "b"}

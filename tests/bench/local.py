@@ -11,6 +11,7 @@ import tempfile
 import time
 
 import load
+from ledger import Ledger
 from system_under_test import SystemUnderTest
 
 TICK = os.sysconf("SC_CLK_TCK")
@@ -41,7 +42,7 @@ async def measure(messages, sessions, size, directory):
             nonlocal received
             received = number
             all_received.clear()
-            ledger = load.Ledger()
+            ledger = Ledger()
             await load.load(
                 system.smtp_port, ledger, sessions=sessions, messages=number, size=size, recipient="sink@example.net",
             )  # fmt: skip

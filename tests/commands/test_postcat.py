@@ -1,20 +1,26 @@
 import io
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
+import oracle
 import pytest
 
 from pyfix.commands import postcat
-from pyfix.spool.queue_file import NewMessage, NewRecipient, QueueFileWriter
+from pyfix.spool.directories import Spool
+from pyfix.spool.envelope import NewMessage, NewRecipient
+from pyfix.spool.maildrop import MaildropWriter, NewSubmission
+from pyfix.spool.queue_file import QueueFileWriter, mark_done, read_envelope
 from pyfix.spool.record import encode
 
 pytestmark = pytest.mark.system
 
 FIXTURES = Path(__file__).parent.parent / "spool/fixtures"
 QUEUE_ID = "4jXZ1m485RzD2qY"
-QUEUE_FILES = ("deferred", "maildrop", "null_sender")
+QUEUE_FILES = ("deferred", "maildrop", "null_sender", "own_message", "own_submission")
 
 _HEAD = encode(b"T", b"1795364156 1") + encode(b"S", b"s@x.org")
 FILES = {
@@ -30,7 +36,9 @@ FILES = {
     + encode(b"A", b"create_time=12")
     + encode(b"A", b"create_time=x")
     + encode(b"E", b""),
-    "times": encode(b"T", b"abc") + encode(b"T", b"12 5") + encode(b"W", b"             13") + encode(b"E", b""),
+    "times": b"".join(encode(b"T", data) for data in (b"abc", b"12 5", b"+7", b"- 7"))
+    + b"".join(encode(b"W", data) for data in (b"             13", b"             -1"))
+    + encode(b"E", b""),
     "body first": encode(b"M", b"")
     + encode(b"N", b"body")
     + encode(b"N", b"A: b")
@@ -88,7 +96,35 @@ def samples(tmp_path_factory):
         (directory / name.replace(" ", "_")).write_bytes(data)
     for path in FIXTURES.iterdir():
         (directory / path.name).write_bytes(path.read_bytes())
+    _write_own(directory)
     return directory
+
+
+def _write_own(directory):
+    """Files of our own making: a message with all that an envelope can hold, one recipient done, and a submission."""
+    root = directory / "spool"
+    root.mkdir()
+    spool = Spool(str(root))
+    spool.make_directories(("incoming", "maildrop"))
+    writer = QueueFileWriter(spool.create(QUEUE_ID))
+    recipients = tuple(NewRecipient(f"r{n}@x.org", f"o{n}@x.org", "rfc822;o@x.org", n) for n in range(3))
+    message = NewMessage("s@x.org", 10**15, 10**9, recipients, "F N", "8bit", 3, "a b", "HDRS", {"a": "b"}, 10**9)
+    writer.begin(message)
+    writer.write_content(b"Subject: x\n\xe9\n\n" + b"y" * 5000 + b"\n\0\nend")
+    writer.finish([NewRecipient("t@x.org")], {"late": "yes"})
+    writer.commit()
+    descriptor = spool.open("incoming", QUEUE_ID, write=True)
+    mark_done(descriptor, read_envelope(descriptor).recipients[1].offset)
+    os.close(descriptor)
+    submission = MaildropWriter(spool.create(QUEUE_ID, "maildrop"))
+    envelope = NewSubmission("a@x.org", ("b@x.org",), 10**15, 1000, full_name="F N", envid="e", ret="FULL", notify=2)
+    submission.begin(envelope)
+    submission.write_content(b"A: b\n\nx")
+    submission.finish(["c@x.org"])
+    submission.commit()
+    spool.close()
+    (root / "incoming" / QUEUE_ID).rename(directory / "own_message")
+    (root / "maildrop" / QUEUE_ID).rename(directory / "own_submission")
 
 
 class _Result(NamedTuple):
@@ -192,6 +228,24 @@ def test_file_names_are_put_first_on_demand(samples, run):
     assert lines[0] == b"*** ENVELOPE RECORDS maildrop ***"
     assert lines[1] == b"maildrop:         0 message_arrival_time: Sun Nov 22 16:15:56 2026"
     assert lines[-1] == b"maildrop:       190 *** MESSAGE FILE END maildrop ***"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may enter the tree that Postfix 3.10 is in")
+@pytest.mark.parametrize("options", ["-f", "-fe", "-fvod", "-fbh"])
+def test_file_names_stand_where_postfix_puts_them(samples, run, options):
+    try:
+        tree = oracle.chroot_tree()
+    except oracle.Missing as reason:
+        pytest.skip(str(reason))
+    for name in QUEUE_FILES:
+        with (samples / name).open("rb") as file:
+            theirs = subprocess.run(
+                ["chroot", tree, "postcat", options],
+                stdin=file, capture_output=True, check=True, env={"PATH": "/usr/sbin:/usr/bin", "TZ": "UTC"},
+            )  # fmt: skip
+        ours = run(options, cwd=samples, data=(samples / name).read_bytes())
+        # Like all of Postfix that -v asks, it tells more of itself on standard error.
+        assert (ours.stdout, ours.stderr, ours.returncode) == (theirs.stdout, b"", 0), name
 
 
 def test_help_is_given(tmp_path, run):

@@ -3,24 +3,31 @@
 import asyncio
 import json
 import os
+import pwd
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from roles.postal_world import World
 from roles.serving import FakeRole
 
+from pyfix.commands import postqueue
 from pyfix.commands.postqueue import format_json, format_table
-from pyfix.roles import showq
+from pyfix.roles import flush as flush_role
+from pyfix.roles import showq as showq_role
+from pyfix.service import showq
+from pyfix.service.flush import FLUSH, REGISTER
 from pyfix.service.interface import Nothing
 from pyfix.service.listing import messages_of
-from pyfix.service.queue import CONTROL, Changed
-from pyfix.service.showq import Message, Recipient
+from pyfix.service.queue import QUEUE
+from pyfix.service.showq import Message, Page, Recipient
 from pyfix.spool.directories import Spool
 
 ROOT = Path(__file__).parents[2]
 LONG, SHORT = "4jXZyg57fwzFGn9", "6316C1AE697"
+INVALID_SITE = "postqueue: fatal: Cannot flush mail queue - invalid destination"
 # Sun Nov 22 16:56:33 2026, UTC
 ARRIVAL = 1795366593
 
@@ -75,7 +82,14 @@ def test_the_table_for_short_queue_ids():
 
 @pytest.mark.parametrize(
     ("queue", "expire", "mark"),
-    [("active", False, "*"), ("hold", False, "!"), ("incoming", False, " "), ("deferred", True, "#")],
+    [
+        ("active", False, "*"),
+        ("hold", False, "!"),
+        ("incoming", False, " "),
+        ("deferred", True, "#"),
+        ("active", True, "*#"),
+        ("hold", True, "!#"),
+    ],
 )
 def test_the_mark_behind_the_queue_id(queue, expire, mark):
     line = table(message(queue=queue, expire=expire)).split("\n")[1]
@@ -163,16 +177,23 @@ class Place:
         spool.close()
         (directory / "main.cf").write_text(f"queue_directory = {directory}/spool\nmail_name = Pyfix\n")
 
-    def run(self, *arguments, command="postqueue", user=None, **options):
-        environment = os.environ | {
+    def environment(self):
+        return os.environ | {
             "MAIL_CONFIG": str(self.directory),
             "PYFIX_RUNTIME": str(self.directory / "run"),
             "PYTHONPATH": str(ROOT),
         }
+
+    def run(self, *arguments, command="postqueue", user=None, **options):
         return subprocess.run(
-            [sys.executable, "-m", f"pyfix.commands.{command}", *arguments],
-            env=environment, user=user, capture_output=True, text=True, check=False, timeout=30, **options,
+            [sys.executable, "-m", f"pyfix.commands.{command}", *arguments], env=self.environment(),
+            user=user, capture_output=True, text=True, check=False, timeout=30, **options,
         )  # fmt: skip
+
+    def start(self, *arguments, **options):
+        return subprocess.Popen(
+            [sys.executable, "-m", "pyfix.commands.postqueue", *arguments], env=self.environment(), **options
+        )
 
 
 @pytest.fixture
@@ -180,7 +201,24 @@ def place(tmp_path):
     return Place(tmp_path)
 
 
-USAGE = "postqueue: fatal: usage: postqueue -f | postqueue -i queueid | postqueue -j | postqueue -p\n"
+USAGE = (
+    "postqueue: fatal: usage: postqueue -f | postqueue -i queueid | postqueue -j | postqueue -p | postqueue -s site\n"
+)
+DOWN = "postqueue: fatal: Cannot flush mail queue - mail system is down\n"
+WRONG_ARGUMENTS = [
+    *([], ["-p", "-j"], ["-p", "queue"], ["-ff"], ["-f", "x"]),
+    *(["-i", name] for name in ("a/b", "", "\xe4bcdef", "a b", "a\tb", "x/" * 100, "a\n")),
+    *(["-s", site] for site in ("", "bad_site!", "127.0.0.1", "1.2", "[1.2]", "[::1]", "[", "[]", "x" * 300, "a b")),
+    *(["-s", site] for site in ("a.b.", ".a", "-a.b", "a-.b", "ex\xe4mple.de", "a..b", "x" * 64 + ".b", "[127.0.0.1")),
+]
+# What is well formed gets as far as the mail system, which is down here.
+WELL_FORMED = [
+    *(["-f"], ["-i", "ABC"], ["-i", LONG], ["-i", SHORT], ["-i", "a_b"], ["-i", "x" * 255]),
+    *(
+        ["-s", site]
+        for site in ("example.com", "a.example.com", "[127.0.0.1]", "[IPv6:::1]", "EXAMPLE.com", "a_b.example.com")
+    ),
+]
 
 
 @pytest.mark.system
@@ -189,23 +227,34 @@ USAGE = "postqueue: fatal: usage: postqueue -f | postqueue -i queueid | postqueu
     [
         ([], USAGE),
         (["-p", "-j"], USAGE),
-        (["-p", "queue"], USAGE),
         (["-i", "a/b"], 'postqueue: fatal: Cannot flush queue ID - invalid name: "a/b"\n'),
-        (["-i", ""], 'postqueue: fatal: Cannot flush queue ID - invalid name: ""\n'),
-        (["-f"], "postqueue: fatal: Cannot flush mail queue - mail system is down\n"),
-        (["-i", LONG], "postqueue: fatal: Cannot flush mail queue - mail system is down\n"),
+        (["-s", "x" * 101 + "!"], f'{INVALID_SITE}: "{"x" * 100}..."\n'),
+        *((arguments, DOWN) for arguments in WELL_FORMED),
     ],
 )
 def test_how_it_gives_up(place, arguments, error):
     ended = place.run(*arguments)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (69, "", error)
+    *warnings, last = ended.stderr.splitlines(keepends=True)
+    assert (ended.returncode, ended.stdout, last) == (69, "", error)
+    socket = f"{place.directory}/run/flush/io.pyfix.Flush"
+    warning = f"postqueue: warning: connect to {socket}: No such file or directory\n"
+    assert warnings == ([warning] if error == DOWN else [])
 
 
 @pytest.mark.system
-def test_flushing_a_site_is_refused_by_name(place):
-    ended = place.run("-s", "example.com")
-    assert ended.returncode == 69
-    assert ended.stderr.startswith("postqueue: fatal: -s site is not implemented")
+def test_it_gives_up_as_postfix_does(postfix, place, monkeypatch, capfd):
+    """Also where the mail system is down, but for the names of its sockets, which warnings tell."""
+    (postfix.conf / "main.cf").write_text(f"{(postfix.conf / 'main.cf').read_text()}fast_flush_domains = static:all\n")
+    for name in ("MAIL_CONFIG", "PYFIX_RUNTIME"):
+        monkeypatch.setenv(name, place.environment()[name])
+    for arguments in [*WRONG_ARGUMENTS, *WELL_FORMED]:
+        monkeypatch.setattr(sys, "argv", ["postqueue", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            postqueue.main()
+        expected = postfix.attempt("postqueue", *arguments)
+        assert ended.value.code == expected.returncode == 69, arguments
+        last = expected.stderr.decode("utf-8", "backslashreplace").splitlines()[-1]
+        assert capfd.readouterr().err.splitlines()[-1] == last, arguments
 
 
 @pytest.mark.system
@@ -250,25 +299,42 @@ def test_others_are_told_that_the_system_is_down(public_directory):
     )
 
 
-def serving(place, scenario):
-    """Runs a function in a thread while showq and a fake of qmgr's control serve; what control was asked."""
+@pytest.mark.system
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user must be had")
+def test_a_socket_out_of_reach_is_no_system_that_is_down(public_directory):
+    place = Place(public_directory)
+    (public_directory / "run/showq").mkdir(parents=True, mode=0o755)
+    (public_directory / "run/showq").chmod(0o700)
+    ended = place.run("-p", user="nobody", cwd="/")
+    error = "postqueue: fatal: Connect to the Pyfix showq service: Permission denied\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (69, "", error)
+
+
+def serving(place, scenario, **parameters):
+    """Runs a function in a thread while showq, flush, and a fake of qmgr serve; what qmgr was asked for."""
     asked = []
+    roles = {showq.INTERFACE: "showq", FLUSH: "flush", REGISTER: "register", QUEUE: "qmgr"}
 
     class Role(FakeRole):
         def path(self, interface):
-            role = {"io.pyfix.Showq": "showq", "io.pyfix.Control": "control"}[interface.name]
-            (self.directory / "run" / role).mkdir(parents=True, exist_ok=True)
-            return str(self.directory / "run" / role / interface.name)
+            directory = self.directory / "run" / roles[interface]
+            directory.mkdir(parents=True, exist_ok=True)
+            return str(directory / interface.name)
 
-    def flush(call):
-        asked.append(call.parameters.queue_id)
+        def implement(self, interface, handlers, **limits):
+            super().implement(interface, handlers, **limits)
+            os.chmod(self.path(interface), 0o666)
+
+    def flushed(call):
+        asked.append((call.parameters.queue_ids, call.parameters.wanted))
         return Nothing()
 
     async def main():
-        role = Role(place.directory)
+        role = Role(place.directory, parameters)
         try:
-            await showq.start(role)
-            role.implement(CONTROL, {"Flush": flush, "Change": lambda _call: Changed(())})
+            role.implement(QUEUE, {"Announce": lambda _call: Nothing(), "Flush": flushed})
+            await showq_role.start(role)
+            await flush_role.start(role)
             await asyncio.to_thread(scenario)
         finally:
             await role.close()
@@ -293,13 +359,91 @@ def test_the_queue_as_showq_tells_it(place):
 
 
 @pytest.mark.system
+def test_the_first_lines_are_shown_before_the_last_are_known(place):
+    shown = threading.Event()
+
+    async def list_pages(_call):
+        yield Page(tuple(message(Recipient("bob@example.com"), queue_id=f"{n:08X}") for n in range(100)))
+        while not shown.is_set():  # noqa: ASYNC110 -- a thread's doing
+            await asyncio.sleep(0.01)
+        yield Page((message(Recipient("bob@example.com"), queue_id="F0000000"),))
+
+    async def main():
+        role = FakeRole(place.directory)
+        (place.directory / "run/showq").mkdir(parents=True)
+        role.path = lambda interface: str(place.directory / "run/showq" / interface.name)
+        role.implement(showq.INTERFACE, {"List": list_pages})
+        try:
+            await asyncio.to_thread(watch)
+        finally:
+            await role.close()
+
+    def watch():
+        with place.start("-p", stdout=subprocess.PIPE) as listing:
+            head, first = listing.stdout.readline(), listing.stdout.readline()
+            shown.set()
+            rest = listing.stdout.read()
+        assert head.startswith(b"----Queue ID-----")
+        assert first.startswith(b"00000000 ")
+        assert rest.endswith(b"in 101 Requests.\n")
+
+    asyncio.run(main())
+
+
+@pytest.mark.system
 def test_flush(place):
+    (place.directory / "spool/flush/example_com").write_text(f"{SHORT}\n")
+
     def scenario():
-        for arguments in (["-f"], ["-i", LONG], ["-i", "nosuch"]):
+        for arguments in (["-f"], ["-i", LONG], ["-i", "nosuch"], ["-s", "example.com"], ["-s", "none.example.com"]):
             ended = place.run(*arguments)
             assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+        ended = place.run("-s", "example.org")
+        error = 'postqueue: fatal: Flush service is not configured for destination "example.org"\n'
+        assert (ended.returncode, ended.stdout, ended.stderr) == (69, "", error)
 
-    assert serving(place, scenario) == ["", LONG]
+    asked = serving(place, scenario, fast_flush_domains="example.com")
+    assert asked == [((), True), ((LONG,), True), ((SHORT,), True)]
+
+
+@pytest.mark.system
+def test_flush_by_sendmail(place):
+    (place.directory / "spool/flush/example_com").write_text(f"{SHORT}\n")
+
+    def scenario():
+        for arguments in (["-q"], [f"-qI{LONG}"], ["-qRexample.com"], ["-q", "-q5m"]):
+            ended = place.run(*arguments, command="sendmail")
+            assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+    asked = serving(place, scenario, fast_flush_domains="example.com")
+    assert asked == [((), True), ((LONG,), True), ((SHORT,), True)]
+
+
+@pytest.mark.system
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user must be had")
+def test_who_is_not_on_the_lists(public_directory):
+    """The services turn away whom the lists do not have, with Postfix's words."""
+    place = Place(public_directory)
+    World(place.directory).put("bob@example.com", queue="deferred")
+    who = f"nobody({pwd.getpwnam('nobody').pw_uid})"
+
+    def scenario():
+        for user, name in (("nobody", who), (54321, "unknown(54321)")):
+            for arguments, what in (
+                ("-p", "view"),
+                ("-j", "view"),
+                ("-f", "flush"),
+                ("-iABC", "flush"),
+                ("-sa.b", "flush"),
+            ):
+                ended = place.run(arguments, user=user, cwd="/")
+                error = f"postqueue: fatal: User {name} is not allowed to {what} the mail queue\n"
+                assert (ended.returncode, ended.stdout, ended.stderr) == (69, "", error)
+        assert place.run("-p", user="bin", cwd="/").returncode == 0
+        assert place.run("-p").returncode == 0
+
+    lists = {"authorized_mailq_users": "bin", "authorized_flush_users": "root"}
+    assert serving(place, scenario, **lists) == []
 
 
 @pytest.mark.system

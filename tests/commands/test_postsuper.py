@@ -10,7 +10,8 @@ import pytest
 
 from pyfix.commands import postsuper
 from pyfix.service.queue import CONTROL
-from pyfix.spool.directories import Spool
+from pyfix.spool.directories import EXPIRED, MESSAGE_QUEUES, Spool
+from pyfix.spool.queue_id import with_inode
 
 A, B, C = "4jXZ1m485RzD2qY", "4jXZ1m485RzD2qZ", "0A1B2C3D4E"
 
@@ -36,7 +37,25 @@ CASES = {
     "several": ({"deferred": A, "hold": B, "incoming": C}, ["-d", A, "-r", A, "-h", C, "-H", B], ""),
     "wrong queue": ({}, ["-d", A, "nosuch"], ""),
     "relative": ({}, ["-c", "etc"], ""),
+    "odd bytes": (
+        {"deferred": A},
+        ["-h", "-", "-d", "\udcffé\x07"],
+        f"a\x1b[1mb\n\udcffé\n{A}\r\nA\0B\n{'x' * 150}\n\n",
+    ),
     "log queue": ({"deferred": A}, ["-d", A, "bounce"], ""),
+    "no queue": ({"deferred": A}, ["-d", A, "corrupt"], ""),
+    "repeated": ({"deferred": A, "hold": B, "incoming": C}, ["-d", A, "-r", B, "-d", C, "-d", A], ""),
+    "all and one": ({"deferred": A, "hold": B}, ["-h", "ALL", "-h", A, "-d", "ALL"], ""),
+    "expire": ({"deferred": A, "hold": B, "maildrop": C}, ["-e", A, "-e", B, "-e", C, "-e", A], ""),
+    "expire all": ({"deferred": A, "hold": B, "maildrop": C}, ["-e", "ALL", "-e", A], ""),
+    "expire in queue": ({"deferred": A, "hold": B}, ["-e", A, "-e", B, "hold", "maildrop"], ""),
+    "expire and release": ({"deferred": A, "hold": B, "incoming": C}, ["-f", A, "-f", B, "-f", C], ""),
+    "expire and release all": ({"deferred": A, "hold": B, "incoming": C}, ["-f", "ALL"], ""),
+    "expire and release in queue": ({"deferred": A, "hold": B}, ["-f", "ALL", "deferred"], ""),
+    "expired and released": ({"hold": A}, ["-e", A, "-f", A], ""),
+    "expire by standard input": ({"deferred": A, "hold": B}, ["-f", "-"], f"{A}\n\n../a\n{B}\n"),
+    "requeued does not expire": ({"deferred": A}, ["-r", A, "-e", A], ""),
+    "in their order": ({"deferred": A, "hold": B, "incoming": C}, ["-H", B, "-h", C, "-f", C, "-e", A, "-d", A], ""),
     "tidy": ({"deferred": A}, [], ""),
 }
 
@@ -51,7 +70,7 @@ def run(monkeypatch, capfd, tmp_path):
         monkeypatch.setenv("PYFIX_RUNTIME", str(tmp_path / "run"))
         monkeypatch.setenv("PYFIX_LOG", str(tmp_path / "log"))
         monkeypatch.setattr(sys, "argv", ["postsuper", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(data))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(os.fsencode(data))))
         status = 0
         try:
             postsuper.main()
@@ -74,9 +93,9 @@ def _fill(root, places):
 
 
 def _places(root):
-    return sorted(
-        str(path.relative_to(root)) for path in Path(root).rglob("*") if path.is_file() and path.parent.name != "pid"
-    )
+    """The files, those with "#" that have expired."""
+    files = [path for path in Path(root).rglob("*") if path.is_file() and path.parent.name != "pid"]
+    return sorted(f"{path.relative_to(root)}{'#' if path.stat().st_mode & EXPIRED else ''}" for path in files)
 
 
 @pytest.mark.system
@@ -87,11 +106,73 @@ def test_words_and_effects_are_postfix_own(postfix, spool, run, case):
     _fill(postfix.spool, places)
     postfix.own()
     _fill(spool.root, places)
-    theirs = postfix.attempt("postsuper", *arguments, data=data.encode())
+    theirs = postfix.attempt("postsuper", *arguments, data=os.fsencode(data))
     status, said, _ = run(spool.root, *arguments, data=data)
     assert said == theirs.stderr.decode().splitlines()
     assert status == theirs.returncode
     assert _places(spool.root) == _places(postfix.spool)
+
+
+FILES = {
+    "deferred/0/0A1B2C3D4E": 0o700,
+    "defer/0/0A1B2C3D4E": 0o600,
+    "bounce/0A1B2C3D4E": 0o600,
+    "hold/0B1B2C3D4E": 0o700,
+    "maildrop/0C1B2C3D4E": 0o700,
+    "incoming/0D1B2C3D4E": 0o700,
+    "active/0E1B2C3D4E": 0o700,
+    f"deferred/{A}": 0o700,
+    f"deferred/8/4/{B}": 0o700,
+    f"defer/8/4/{A}": 0o600,
+    "incoming/8/4jXZ1m485RzD2qX": 0o700,
+    "hold/x/y/z/4jXZ1m485RzD2qW": 0o700,
+    "incoming/old.file": 0o600,
+    "hold/odd name": 0o700,
+    "deferred/4jXZ1m485RzD2qR#FIX": 0o700,
+    "deferred/not one#FIX": 0o700,
+    "maildrop/1/4jXZ1m485RzD2qU": 0o700,
+}
+
+
+def _strew(root):
+    """A queue in disorder; each file says where it was."""
+    _fill(root, {})
+    for name, mode in FILES.items():
+        path = Path(root, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+        path.chmod(mode)
+        os.utime(path, (1000, 1000))
+    os.mkfifo(Path(root, "incoming/fifo"))
+    Path(root, "deferred/a/b").mkdir(parents=True)
+    Path(root, "deferred/alien").mkdir()
+
+
+def _whereabouts(root):
+    """Where each file is now, its inode number left out of its name."""
+    found = {}
+    for path in (path for path in Path(root).rglob("*") if path.is_file() and path.parent.name != "pid"):
+        place, inode = str(path.relative_to(root)), path.stat().st_ino
+        for name in (f"{inode:X}", with_inode(A, inode).rpartition("z")[2]):
+            place = place.replace(name, "INODE")
+        # A log has the name of its message, and an inode of its own.
+        found[path.read_text()] = place if place.startswith(MESSAGE_QUEUES) else path.parent.name
+    return found
+
+
+@pytest.mark.system
+@pytest.mark.skipif(os.geteuid() != 0, reason="Postfix's postsuper is for root only")
+@pytest.mark.parametrize("arguments", [[], ["-s"], ["-S"], ["-s", "deferred"], ["-s", "-h", B]], ids=" ".join)
+def test_order_is_made_as_postfix_makes_it(postfix, spool, run, arguments):
+    _strew(postfix.spool)
+    postfix.own()
+    _strew(spool.root)
+    theirs = postfix.attempt("postsuper", *arguments)
+    status, said, _ = run(spool.root, *arguments)
+    warnings = [line for line in theirs.stderr.decode().splitlines() if "OPERATION INCOMPLETE" not in line]
+    assert sorted(said) == sorted(warnings)
+    assert status == theirs.returncode
+    assert _whereabouts(spool.root) == _whereabouts(postfix.spool)
 
 
 def test_what_is_said_is_logged(spool, run):
@@ -155,8 +236,8 @@ def test_the_queue_manager_is_asked_when_it_runs(spool, run, manager):
     """And then no file is touched."""
     calls, answers = manager
     _fill(spool.root, {"deferred": A, "hold": B})
-    answers += [{"parameters": {"queue_ids": [A]}}, {"parameters": {"queue_ids": [A, B]}}]
-    status, said, _ = run(spool.root, "-h", A, "-h", C, "-d", "ALL", "deferred", "hold")
+    answers += [{"parameters": {"queue_ids": [A]}}, {"parameters": {"queue_ids": [A, C]}}]
+    status, said, _ = run(spool.root, "-d", "ALL", "-h", A, "-h", C, "deferred", "hold")
     assert status == 0
     assert calls == [
         {"action": "delete", "queue_ids": [A, B], "queues": ["deferred", "hold"]},
@@ -164,7 +245,7 @@ def test_the_queue_manager_is_asked_when_it_runs(spool, run, manager):
     ]
     assert said == [
         f"postsuper: {A}: placed on hold",
-        f"postsuper: {B}: placed on hold",
+        f"postsuper: {C}: placed on hold",
         "postsuper: Deleted: 1 message",
         "postsuper: Placed on hold: 2 messages",
     ]
@@ -185,3 +266,9 @@ def test_many_messages_are_sent_in_bounded_calls(spool, run, manager):
     answers += [{"parameters": {"queue_ids": []}}] * 3
     run(spool.root, "-d", "-", data="\n".join(ids))
     assert [len(call["queue_ids"]) for call in calls] == [500, 500, 100]
+
+
+def test_strangers_are_sent_away(spool, run, monkeypatch):
+    monkeypatch.setattr(postsuper, "may_act_as", lambda _uid: False)
+    status, said, _ = run(spool.root, "-d", "ALL")
+    assert (status, said) == (1, ["postsuper: fatal: use of this command is reserved for the superuser"])

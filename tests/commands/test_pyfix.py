@@ -204,7 +204,7 @@ def test_trace_reads_the_log_in_the_environment_or_the_one_named(tmp_path):
         "Nov 22 15:57:05      +1s  pyfix/qmgr     4dVBkT0Qz8z1: removed\n"
     )
     for environment, arguments in (({"PYFIX_LOG": str(log)}, ()), ({}, ("--log", log))):
-        done = pyfix("trace", *arguments, "4dVBkT0Qz8z1", environment=environment)
+        done = pyfix("trace", "--lines", *arguments, "4dVBkT0Qz8z1", environment=environment)
         assert (done.returncode, done.stdout) == (0, expected)
     done = pyfix("trace", "--log", log, "4dVBkT0Qz8z2")
     assert (done.returncode, done.stderr) == (1, f"pyfix: no trace of 4dVBkT0Qz8z2 in {log}\n")
@@ -221,11 +221,22 @@ def test_trace_of_an_address_tells_of_its_messages_and_refusals(tmp_path):
         "Nov 22 15:57:05 mx pyfix/qmgr[10]: 4dVBkT0Qz8z1: removed\n"
         "Nov 22 15:57:06 mx pyfix/smtpd[10]: NOQUEUE: reject: RCPT from x[::1]: 554 5.7.1 no; from=<a@b> to=<e@\x1bd>\n"
     )
-    done = pyfix("trace", "--log", log, "a@b")
+    done = pyfix("trace", "--lines", "--log", log, "a@b")
     stories = [
         [line.split()[-1] for line in story.split("\n")] for story in done.stdout.removesuffix("\n").split("\n\n")
     ]
     assert (done.returncode, stories) == (0, [["to=<c@d>"], ["active)", "removed"], ["to=<e@?d>"]])
+    done = pyfix("trace", "--log", log, "a@b")
+    refused = "NOQUEUE: reject: RCPT from x[::1]: 554 5.7.1 no; from=<a@b>"
+    assert (done.returncode, done.stdout.split("\n")) == (
+        0,
+        [
+            f"Nov 22 15:57:04  {refused} to=<c@d>",
+            "Nov 22 15:57:04  4dVBkT0Qz8z1  from <a@b>",
+            f"Nov 22 15:57:06  {refused} to=<e@?d>",
+            "",
+        ],
+    )
 
 
 def test_a_role_of_a_checkout_is_run_by_this_python():

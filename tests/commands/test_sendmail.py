@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 from roles.serving import FakeRole, run
 
-from pyfix.commands import sendmail
-from pyfix.commands.sendmail import parse
+from pyfix.commands._request import Request, parse
 from pyfix.service.interface import Nothing
 from pyfix.service.postdrop import INTERFACE, Committed, Open, Refused, RefusedParameters
 
@@ -24,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 def options(request) -> dict[str, object]:
     """What differs from a plain command line."""
-    plain = vars(sendmail.Request("m"))
+    plain = vars(Request("m"))
     return {name: value for name, value in vars(request).items() if value != plain[name]}
 
 
@@ -48,7 +47,19 @@ def options(request) -> dict[str, object]:
         ("-V id=1 bob", {"envid": "id=1", "arguments": ["bob"]}),
         ("-O smtputf8=yes bob", {"smtputf8": True, "arguments": ["bob"]}),
         ("-Am -bm -G -h5 -L tag -m -o7 -om -x -U -v -X", None),
-        ("-Am -bm -G -h5 -L tag -m -o7 -om -x -U -v -p SMTP -O x -e m bob", {"arguments": ["bob"]}),
+        ("-Am -bm -G -h5 -L tag -m -o7 -om -x -U -p SMTP -O x -e m bob", {"arguments": ["bob"]}),
+        ("-v bob", {"arguments": ["bob"], "trace": "record", "verbose": 1}),
+        ("-vv bob", {"arguments": ["bob"], "verbose": 2}),
+        ("-bv bob", {"arguments": ["bob"], "trace": "verify"}),
+        ("-bv -vv bob", {"arguments": ["bob"], "trace": "verify", "verbose": 2}),
+        ("-v -bp", {"mode": "p", "verbose": 1}),
+        ("-XV bob", {"arguments": ["bob"], "verp": ""}),
+        ("-XV+= bob", {"arguments": ["bob"], "verp": "+="}),
+        ("-bv -t", None),
+        ("-bv -N delay bob", None),
+        ("-bv -R hdrs bob", None),
+        ("-bv -v bob", None),
+        ("-Xlog bob", None),
         ("-q", {"mode": "q"}),
         ("-q15m", {"interval": True}),
         ("-qIabc", {"flush_id": "abc"}),
@@ -65,7 +76,6 @@ def options(request) -> dict[str, object]:
         ("-qX", None),
         ("-qI", None),
         ("-oA", None),
-        ("-V ab x", None),
         ("-bp bob", None),
         ("-t -bs", None),
         ("-qIabc -bp", None),
@@ -84,7 +94,6 @@ def test_command_line(line: str, expected) -> None:
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ("-N perhaps bob", "bad -N option value -- ignored"),
         ("-N never,delay bob", "bad -N option value -- ignored"),
         ("-R most bob", "bad -R option value -- ignored"),
         (f"-V {'x' * 101} bob", "too long -V option value -- ignored"),
@@ -93,6 +102,27 @@ def test_command_line(line: str, expected) -> None:
 )
 def test_values_that_are_ignored(line: str, text: str, capfd) -> None:
     assert options(parse("sendmail", line.split())) == {"arguments": ["bob"]}
+    assert capfd.readouterr().err == f"sendmail: warning: {text}\n"
+
+
+def test_the_first_bad_word_of_a_notification_request(capfd) -> None:
+    assert options(parse("sendmail", ["-N", "delay,perhaps,no", "bob"])) == {"arguments": ["bob"]}
+    assert capfd.readouterr().err == (
+        'sendmail: warning: unknown DSN NOTIFY command value "perhaps" in "delay,perhaps,no"\n'
+        "sendmail: warning: bad -N option value -- ignored\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "expected"),
+    [
+        ("-V += bob", "option -V is deprecated with Postfix 2.3; specify -XV instead", ("", ["+=", "bob"])),
+        ("-V+= bob", "option -V+= is deprecated with Postfix 2.3; specify -XV+= instead", ("+=", ["bob"])),
+    ],
+)
+def test_old_ways_to_ask_for_verp(line: str, text: str, expected, capfd) -> None:
+    request = parse("sendmail", line.split())
+    assert (request.verp, request.arguments) == expected
     assert capfd.readouterr().err == f"sendmail: warning: {text}\n"
 
 
@@ -144,9 +174,18 @@ def _read_all(fd: int) -> bytes:
 
 
 def send(
-    directory, *arguments: str, text: bytes = b"Subject: x\n\nhi\n", at: str = "", answer=None, **environment: str
+    directory,
+    *arguments: str,
+    text: bytes = b"Subject: x\n\nhi\n",
+    at: str = "",
+    answer=None,
+    output: bytes | None = None,
+    **environment: str,
 ):
-    """Runs sendmail; its exit status, what it says on standard error, and what postdrop got."""
+    """Runs sendmail; its exit status, what it says on standard error, and what postdrop got.
+
+    ``output``, where it is given, is to be on its standard output.
+    """
     results = []
 
     async def scenario(role: FakeRole) -> None:
@@ -156,6 +195,7 @@ def send(
             subprocess.run, [*COMMAND, *arguments], input=text, capture_output=True, env=variables, check=False
         )
         results.extend((ran.returncode, ran.stderr.decode(), service.got))
+        assert output in (None, ran.stdout)
 
     run(directory, scenario)
     return results
@@ -294,14 +334,69 @@ def test_refusals(tmp_path, at: str, status: str, size: int) -> None:
     assert errors.endswith("because\n")
 
 
+# Postfix reads the command line twice, and complains twice.
+COMPLAINTS = ["-Z", "-f"]
+REFUSED = [
+    *("", "-bz", "-B9 x", "-n x", "-qX", "-qSx", "-qI", "-qR", "-qRx -bp", "-qIABC bob", "-qRx bob", "-bp x", "-q x"),
+    *("-t", "-t -bp", "-bv", "-bv -t", "-bv -N never bob", "-bv -R hdrs bob", "-bv -v bob", "-Xlog bob", "-XVab bob"),
+    *("-XV+ bob", "-XV -t", "-f ada@example.org", "-f<>", "-XV -f <> bob", "-N success,perhaps", "-V+=", "-oA x"),
+]
+
+
 @system
-@pytest.mark.parametrize("line", ["", "-Z", "-f", "-bz", "-B9 x", "-n x", "-qX", "-qI", "-q", "-bp x", "-t", "-t -bp"])
-def test_exit_status_beside_postfix(postfix, tmp_path, line: str) -> None:
+@pytest.mark.parametrize("line", [*COMPLAINTS, *REFUSED])
+def test_refusals_beside_postfix(postfix, tmp_path, line: str) -> None:
     """What is wrong with the command line, or with the message, while neither system is running."""
     text = b"Subject: x\n\nTo: bob\n"
     environment = os.environ | {"MAIL_CONFIG": str(tmp_path), "PYFIX_RUNTIME": str(tmp_path)}
+    (tmp_path / "main.cf").write_text("")
     ours = subprocess.run([*COMMAND, *line.split()], input=text, capture_output=True, env=environment, check=False)
-    assert postfix.attempt("sendmail", *line.split(), data=text).returncode == ours.returncode
+    theirs = postfix.attempt("sendmail", *line.split(), data=text)
+    assert (ours.returncode, ours.stdout) == (theirs.returncode, theirs.stdout)
+    if line in REFUSED:
+        assert ours.stderr == theirs.stderr
+
+
+@system
+@pytest.mark.parametrize(
+    "line", ["mailq x", "mailq -Z", "mailq -qIABC", "mailq -t", "newaliases x", "newaliases -qRx"], ids=str
+)
+def test_refusals_by_other_names_beside_postfix(postfix, tmp_path, line: str) -> None:
+    environment = os.environ | {"MAIL_CONFIG": str(tmp_path), "PYFIX_RUNTIME": str(tmp_path)}
+    name, *arguments = line.split()
+    command = [word.replace('"sendmail"', repr(name)) for word in COMMAND]
+    ours = subprocess.run([*command, *arguments], capture_output=True, env=environment, check=False)
+    theirs = postfix.attempt("sendmail", *arguments, name=name)
+    assert ours.returncode == theirs.returncode == os.EX_TEMPFAIL
+    # Postfix reads the command line twice, and complains twice.
+    assert ours.stderr.splitlines() == list(dict.fromkeys(theirs.stderr.splitlines()))
+
+
+@system
+@pytest.mark.parametrize(
+    ("arguments", "trace", "delimiters"),
+    [
+        (("-v",), "record", ""),
+        (("-bv",), "verify", ""),
+        (("-vv",), "", ""),
+        (("-XV",), "", "+="),
+        (("-XV=-", "-v"), "record", "=-"),
+    ],
+)
+def test_reports_and_return_paths(tmp_path, arguments, trace: str, delimiters: str) -> None:
+    (tmp_path / "main.cf").write_text("")
+    status, errors, got = send(tmp_path, *arguments, "bob")
+    assert (status, errors) == (0, "")
+    assert (got[0][0].trace, got[0][0].verp_delimiters) == (trace, delimiters)
+
+
+@system
+@pytest.mark.parametrize("sender", [None, "", "ada@example.org", '"a b"@example.org'])
+def test_where_the_report_goes(postfix, tmp_path, sender) -> None:
+    """Postfix's words for it."""
+    arguments = ["-v", *(("-f", sender) if sender is not None else ()), "bob"]
+    status, errors, _ = send(tmp_path, *arguments, output=postfix.attempt("sendmail", *arguments, data=b"x\n").stdout)
+    assert (status, errors) == (0, "")
 
 
 @system

@@ -204,12 +204,12 @@ def test_check_accepts_every_default():
 
 def test_what_has_no_effect_is_told():
     conf = config(
-        "authorized_verp_clients = x\nunused = y\nused = z\nmail_name = $used\nfoo_destination_rate_delay = 1s\n"
+        "allow_srv_lookup_fallback = yes\nunused = y\nused = z\nmail_name = $used\nfoo_destination_rate_delay = 1s\n"
     )
     problems = {problem.parameter: str(problem) for problem in conf.set_but_unimplemented()}
     assert problems["unused"] == "main.cf, line 2: unused parameter: unused=y"
-    assert problems["authorized_verp_clients"] == (
-        "main.cf, line 1: parameter authorized_verp_clients is not implemented by this version of pyfix"
+    assert problems["allow_srv_lookup_fallback"] == (
+        "main.cf, line 1: parameter allow_srv_lookup_fallback is not implemented by this version of pyfix"
         " and has no effect"
     )
     assert not {"used", "mail_name"} & problems.keys()

@@ -20,6 +20,8 @@ RECEIVERS = {"conf", "_conf", "config", "_config"}
 GIVEN = {"compatibility_level", "config_directory", "mail_version", "mydomain", "process_id", "process_name", "stress"}
 # Read only to tell whether a recipient exists; nothing rewrites addresses by them, so that setting them is reported.
 PARTLY = {"canonical_maps", "recipient_canonical_maps", "virtual_alias_maps", "virtual_maps"}
+# Those whose parameters are declared beside the ones that every transport has.
+TRANSPORTS = {"lmtp", "local", "relay", "smtp", "virtual"}
 # Strings in the code that are not about the parameter of that name.
 OTHER_MEANINGS = {"content_filter"}
 
@@ -65,6 +67,11 @@ def mentioned():
             node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
         found |= {name for _line, _method, name in reads(tree)}
+    # smtp_destination_recipient_limit is transport_destination_recipient_limit of the transport smtp.
+    for name in declared:
+        service, _, rest = name.partition("_")
+        if service in TRANSPORTS and f"{TRANSPORT}_{rest}" in found:
+            found.add(name)
     return found & declared
 
 

@@ -17,7 +17,8 @@ from service.role_process import role
 from system_under_test import ROOT, SystemUnderTest
 
 from pyfix.spool.directories import ALL_DIRECTORIES
-from pyfix.spool.queue_file import NewMessage, NewRecipient, QueueFileWriter
+from pyfix.spool.envelope import NewMessage, NewRecipient
+from pyfix.spool.queue_file import QueueFileWriter
 from pyfix.spool.queue_id import QueueIds
 from pyfix.system.durable import DurableFile
 

@@ -1,7 +1,6 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from pyfix.intake.message import EXTRACTED_LIMIT, Envelope, Intake, Refusal, Settings
 
@@ -26,7 +25,7 @@ def complete(address):
 
 
 def intake(settings=SETTINGS, *, local=True, **envelope):
-    return Intake(settings, replace(ENVELOPE, **envelope), complete if local else None)
+    return Intake(settings, ENVELOPE._replace(**envelope), complete if local else None)
 
 
 def canonical(content, machine, step=100_000):
@@ -112,7 +111,7 @@ def test_content_from_elsewhere(case, step):
 
 
 def test_missing_fields_are_added_for_all_with_always_add_missing_headers():
-    machine = intake(replace(SETTINGS, always_add_missing_headers=True), local=False)
+    machine = intake(SETTINGS._replace(always_add_missing_headers=True), local=False)
     expected = b"Received: t\nTo: bar\n" + ADDED + b"From: s@x.example\n" + BODY
     assert canonical(b"To: bar\n" + BODY, machine) == expected
 
@@ -130,7 +129,7 @@ def test_missing_fields_are_added_for_all_with_always_add_missing_headers():
     ],
 )
 def test_undisclosed_recipients(content, added):
-    machine = intake(replace(SETTINGS, undisclosed_recipients_header="To: undisclosed-recipients:;"))
+    machine = intake(SETTINGS._replace(undisclosed_recipients_header="To: undisclosed-recipients:;"))
     assert (b"\nTo: undisclosed-recipients:;\n\n" in canonical(content, machine)) is added
 
 
@@ -148,7 +147,7 @@ def test_undisclosed_recipients(content, added):
     ],
 )
 def test_the_author_is_the_sender(sender, full_name, form, expected):
-    machine = intake(replace(SETTINGS, header_from_format=form), sender=sender, full_name=full_name)
+    machine = intake(SETTINGS._replace(header_from_format=form), sender=sender, full_name=full_name)
     assert f"\nFrom: {expected}\n\nb".encode() in canonical(b"\nb", machine)
 
 
@@ -209,7 +208,7 @@ def test_hops_are_counted_with_our_own():
 
 def test_a_message_may_have_the_limit_and_not_more():
     limit = len(canonical(b"To: x\n\n" + b"y" * 5000, intake()))
-    settings = replace(SETTINGS, message_size_limit=limit)
+    settings = SETTINGS._replace(message_size_limit=limit)
     canonical(b"To: x\n\n" + b"y" * 5000, intake(settings))
     assert refused(b"To: x\n\n" + b"y" * 5001, intake(settings)) == "552 5.3.4 Error: message file too big"
     assert refused(b"To: x\n" * 900, intake(settings)) == "552 5.3.4 Error: message file too big"
@@ -238,7 +237,7 @@ def test_the_body_passes_as_it_is():
 def test_a_cr_that_ends_no_line_becomes_a_space(content, stored):
     """What the next host might take for a line's end, and so for the end of the message, never gets there."""
     assert canonical(content, intake(local=False)).endswith(stored)
-    kept = intake(replace(SETTINGS, replace_stray_cr=False), local=False)
+    kept = intake(SETTINGS._replace(replace_stray_cr=False), local=False)
     assert b"\r" in canonical(content, kept)
 
 

@@ -1,6 +1,6 @@
 from pyfix.intake.recipients import RecipientFilter
 from pyfix.service.cleanup import Recipient
-from pyfix.spool.queue_file import NewRecipient
+from pyfix.spool.envelope import NewRecipient
 
 
 def complete(address):

@@ -1,5 +1,3 @@
-import os
-
 import pytest
 from machine import dns, package
 from machine.machine import Machine, Network
@@ -9,17 +7,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "tests/machine" in str(item.path):
             item.add_marker(pytest.mark.system)
-
-
-@pytest.fixture(scope="session")
-def root():
-    """Machines need root: mounts, namespaces, systemd-nspawn."""
-    if os.geteuid() == 0:
-        return
-    reason = "test machines need root"
-    if os.environ.get("PYFIX_REQUIRE_MACHINE") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

@@ -49,8 +49,29 @@ for number in range(100_000):
 
 MEASURED = """
 import os, subprocess, sys
-subprocess.run(["pyfix", "trace", sys.argv[1]], check=True)
+subprocess.run(["pyfix", "trace", "--lines", sys.argv[1]], check=True)
 print(sum(os.times()[2:4]))
+"""
+
+
+FOLLOWED = """
+import subprocess, sys, time
+sys.path.insert(0, "/usr/lib/pyfix")
+from pyfix.service.gauges import MESSAGE_IDS, kind_of
+from pyfix.system.journal_reader import JournalTail
+tail = JournalTail(MESSAGE_IDS)
+tail.recent(0, 5)
+assert tail.read(1000) == []
+for rotate in (False, True):
+    if rotate:
+        subprocess.run(["journalctl", "--rotate"], check=True)
+    subprocess.run(["sendmail", "bob@localhost"], input=b"Subject: followed", check=True)
+    found, deadline = [], time.monotonic() + 30
+    while "delivered" not in found and time.monotonic() < deadline:
+        found += [kind_of(entry.message) for entry in tail.read(1000)]
+        time.sleep(0.05)
+    print(*found)
+tail.close()
 """
 
 
@@ -62,7 +83,7 @@ def send(host, recipient):
 
 
 def trace(host, subject, user="root"):
-    done = host.run(["runuser", "-u", user, "--", "pyfix", "trace", subject], check=False)
+    done = host.run(["runuser", "-u", user, "--", "pyfix", "trace", "--lines", subject], check=False)
     return done.returncode, done.stdout.splitlines(), done.stderr
 
 
@@ -180,6 +201,25 @@ def test_a_trace_goes_on_with_the_notice_and_starts_from_an_address_too(host):
     # As it was given, as it was rewritten, and one story for two messages.
     for address in ("nobody-there@mail", "alice@mail"):
         assert trace(host, address)[1] == lines
+
+
+def test_top_counts_in_the_journal_and_knows_the_units(host):
+    send(host, "bob@localhost")
+    shown = host.run("pyfix top --once").stdout
+    assert re.search(
+        r"^per minute  received [1-9]\d*  delivered [1-9]\d*  deferred 0  bounced \d+$", shown, re.MULTILINE
+    )
+    assert re.search(
+        r"^messages    maildrop 0  incoming 0  active \d  deferred 0  hold 0  corrupt 0$", shown, re.MULTILINE
+    )
+    assert re.search(r"^pyfix-qmgr +1 +[1-9]\d*\.\d MiB +- +\d+\.\d s$", shown, re.MULTILINE)
+    denied = host.run(["runuser", "-u", "alice", "--", "pyfix", "top"]).stdout
+    assert "the log cannot be read" in denied
+    assert "only root and the queue's owner may look at the queue" in denied
+
+
+def test_what_comes_into_the_journal_is_followed_and_also_into_its_next_file(host):
+    assert host.python(FOLLOWED).stdout.splitlines() == ["received delivered"] * 2
 
 
 def test_a_big_journal_costs_a_trace_nothing(host, message):

@@ -9,8 +9,8 @@ import re
 import subprocess
 from contextlib import contextmanager
 
-import load
 import pytest
+from ledger import body_digest
 from machine.host import MailHost
 from machine.traffic import sink, traffic
 
@@ -69,7 +69,7 @@ def submissions(host, ledger):
         made, keys = json.loads(process.communicate(timeout=60)[0])
     for count in range(1, made + 1):
         key = f"sendmail-{count}"
-        ledger.digests[key] = load.body_digest(f"\n\nbody of {key}\n".encode())
+        ledger.digests[key] = body_digest(f"\n\nbody of {key}\n".encode())
     ledger.acknowledged.update(keys)
 
 

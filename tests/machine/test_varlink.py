@@ -21,6 +21,7 @@ def _sockets():
 SOCKETS = _sockets()
 PUBLIC = {
     "/run/pyfix/control/io.pyfix.Control",
+    "/run/pyfix/flush/io.pyfix.Flush",
     "/run/pyfix/postdrop/io.pyfix.Postdrop",
     "/run/pyfix/showq/io.pyfix.Showq",
 }
@@ -44,12 +45,13 @@ CALLS = {
         )
     ],
     "io.pyfix.Control": [
-        ("Flush", {"queue_id": ""}, {}),
         ("Change", {"action": "hold", "queue_ids": [ID], "queues": []}, ("io.pyfix.Control.Denied", {})),
     ],
+    "io.pyfix.Flush": [("FlushMessage", {"queue_id": ID}, {"status": "ok"})],
     "io.pyfix.Delivery": [("Deliver", DELIVERY, NO_DESCRIPTOR)],  # but of those that do not read the message
     "io.pyfix.Postdrop": [("Commit", {}, ("io.pyfix.Postdrop.Refused", None))],
     "io.pyfix.Queue": [("Announce", {"queue_id": ID}, {})],
+    "io.pyfix.Register": [("Send", {"site": "example.com"}, {"status": "deny"})],
     "io.pyfix.Resolver": [
         (
             "Lookup",
@@ -180,8 +182,26 @@ def test_what_users_may_not(host):
     path = "/run/pyfix/control/io.pyfix.Control"
     change = {"action": "delete", "queue_ids": [ID], "queues": []}
     assert call(host, path, "Change", change, user=AS_USER) == ("io.pyfix.Control.Denied", {})
-    assert call(host, path, "Flush", {"queue_id": ""}, user=AS_USER) == {}
     assert call(host, path, "Change", change, user=()) == {"queue_ids": []}
+
+
+def test_lists_of_users(host):
+    """Who may see the queue and have it flushed is decided by the services, not by the command."""
+    flush, showq = "/run/pyfix/flush/io.pyfix.Flush", "unix:/run/pyfix/showq/io.pyfix.Showq"
+    host.run(["postconf", "-e", "authorized_flush_users=root", "authorized_mailq_users=!bob, static:anyone"])
+    host.reload()
+    uid = int(host.run(["id", "-u", "bob"]).stdout)
+    stranger = {"user": "bob", "uid": uid}
+    assert call(host, flush, "FlushAll", {}, user=AS_USER) == ("io.pyfix.Flush.Denied", stranger)
+    assert call(host, flush, "FlushAll", {}, user=()) == {"status": "ok"}
+    listing = varlinkctl(host, "call", "--more", showq, "io.pyfix.Showq.List", "{}", user=AS_USER, check=False)
+    assert "io.pyfix.Showq.Denied" in listing.stdout + listing.stderr
+    done = host.run([*AS_USER, "mailq"], check=False)
+    text = f"postqueue: fatal: User bob({uid}) is not allowed to view the mail queue\n"
+    assert (done.returncode, done.stdout, done.stderr) == (69, "", text)
+    host.run(["postconf", "-X", "authorized_flush_users", "authorized_mailq_users"])
+    host.reload()
+    assert call(host, flush, "FlushAll", {}, user=AS_USER) == {"status": "ok"}
 
 
 def test_a_stream(host):

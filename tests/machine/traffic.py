@@ -18,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import load
+from ledger import Ledger, body_digest, key_of
 
 SIZE = 4096
 
@@ -26,7 +27,7 @@ class Traffic:
     """What was sent, when it is over."""
 
     def __init__(self):
-        self.ledger = load.Ledger()
+        self.ledger = Ledger()
         self.refused = []
         self.acknowledged = 0
 
@@ -76,7 +77,7 @@ def _until_the_end():
 
 
 async def send(host, recipients, sessions):
-    ledger, refused = load.Ledger(), []
+    ledger, refused = Ledger(), []
     over = _until_the_end()
 
     async def one_session(number):
@@ -94,7 +95,7 @@ async def send(host, recipients, sessions):
                 continue
             try:
                 await session.hello()
-                ledger.digests[key] = load.body_digest(content)
+                ledger.digests[key] = body_digest(content)
                 ledger.uncertain.add(key)
                 if await session.send(f"s{number}@example.com", recipient, content):
                     ledger.acknowledged.add(key)
@@ -117,7 +118,7 @@ async def receive(address):
     arrived = []
 
     def take(content, _recipients):
-        arrived.append((load.key_of(content), load.body_digest(content)))
+        arrived.append((key_of(content), body_digest(content)))
 
     async with await load.sink(take, address, 25):
         await _until_the_end().wait()

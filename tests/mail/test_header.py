@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyfix.mail.header import HeaderScanner
+from pyfix.mail.header import HeaderScanner, find_message_id
 
 LIMIT = 102400
 
@@ -128,3 +128,29 @@ def test_time_grows_with_the_header_and_not_faster(piece, step):
     cost(size)
     # Linear is eight times as much, quadratic sixty-four.
     assert cost(8 * size) <= 24 * cost(size) + 0.02
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"Subject: x\nMessage-ID: <1@x>\n\nMessage-Id: <2@x>\n", "<1@x>"),
+        (b"message-id:\n <1@x>\n", "<1@x>"),
+        (b"Message-Id: <1@x>\nMessage-Id: <2@x>\n\n", "<1@x>"),
+        (b"Message-Id: <1@x> <2@x>\n\n", ""),
+        (b"Message-Id: <1@x\n", ""),
+        (b"Message-Id: <1\x00@x>\n\n", ""),
+        (b"Subject: x\n\nMessage-Id: <1@x>\n", ""),
+        (b"", ""),
+    ],
+)
+def test_the_message_id_of_a_message(content, expected):
+    for step in (1, 7, 5000):
+        assert find_message_id([content[i : i + step] for i in range(0, len(content), step)], 1000) == expected
+
+
+def test_no_endless_header_is_searched_for_a_message_id():
+    def content():
+        yield b"X: x\n" * 201
+        raise AssertionError
+
+    assert find_message_id(content(), 1000) == ""

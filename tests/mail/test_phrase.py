@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyfix.mail.address import parse_addresses
-from pyfix.mail.phrase import format_phrase
+from pyfix.mail.phrase import format_phrase, mail_system
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,8 @@ def test_a_phrase_says_the_name(name):
         decoded = "".join(word.decode(charset) for word, charset in email.header.decode_header(phrase))
         assert decoded == name.strip(" ")
     assert [mailbox.address for mailbox in parse_addresses(f"{phrase} <a@b>", 10240)] == ["a@b"]
+
+
+def test_the_mail_system_as_an_author():
+    assert mail_system("standard") == "Mail Delivery System <MAILER-DAEMON>"
+    assert mail_system("obsolete") == "MAILER-DAEMON (Mail Delivery System)"

@@ -14,20 +14,21 @@ RELAY = "h.example[192.0.2.1]:25"
 NAMES = ("a", "b", "c")
 
 
-def delivery(*, soft_bounce=False, final=True):
+def delivery(*, soft_bounce=False, final=True, **fields):
     recipients = tuple(Recipient(offset, f"{name}@example.net") for offset, name in enumerate(NAMES))
-    made = Delivery(Deliver("Q", 0, 0, 9, "smtp", "d", "s@example.com", recipients, 0, 0), soft_bounce=soft_bounce)
+    request = Deliver("Q", 0, 0, 9, "smtp", "d", "s@example.com", recipients, 0, 0, **fields)
+    made = Delivery(request, soft_bounce=soft_bounce)
     made.final = final
     return made
 
 
-def replies(made, *texts):
+def replies(made, *texts, dsn=False):
     """Replies to MAIL, RCPT for each recipient, DATA, end of data."""
     recipients = list(made.pending.values())
     stages = [(Stage.MAIL, -1), *((Stage.RCPT, i) for i in range(len(recipients))), (Stage.DATA, -1)]
     stages.append((Stage.END_OF_DATA, -1))
     found = [Replied(s, Response(int(t[:3]), t), i) for (s, i), t in zip(stages, texts, strict=False)]
-    take_replies(made, recipients, found, HOST)
+    take_replies(made, recipients, found, HOST, dsn=dsn)
 
 
 def story(made):
@@ -40,7 +41,21 @@ def test_all_are_sent():
     assert story(made) == [(i, "sent", "2.0.0", RELAY) for i in range(3)]
     assert {o.reason for o in made.outcomes} == {"250 2.0.0 queued"}
     assert made.done
-    assert made.result().unreachable == ""
+    assert made.result(made.outcomes).unreachable == ""
+
+
+@pytest.mark.parametrize("dsn", [False, True])
+def test_a_host_that_knows_notify_tells_the_sender_itself(dsn):
+    made = delivery()
+    replies(made, "250 a", "250 b", "250 c", "250 d", "354 e", "250 2.0.0 queued", dsn=dsn)
+    assert {(o.action, o.passed_on) for o in made.outcomes} == {("relayed", dsn)}
+
+
+def test_a_probe_is_answered_by_the_replies_to_rcpt():
+    made = delivery(verify=True)
+    replies(made, "250 a", "250 2.1.5 b", "550 5.1.1 no", "451 later")
+    assert story(made) == [(0, "sent", "2.1.5", RELAY), (1, "bounced", "5.1.1", RELAY), (2, "deferred", "4.0.0", RELAY)]
+    assert made.done
 
 
 def test_each_recipient_has_its_own_fate_at_the_last_host():
@@ -79,7 +94,7 @@ def test_a_refused_message_concerns_all_recipients(texts, dsn):
     made = delivery()
     replies(made, *texts)
     assert [entry[2] for entry in story(made)] == [dsn] * 3
-    assert made.result().unreachable == ""
+    assert made.result(made.outcomes).unreachable == ""
 
 
 def test_replies_after_all_recipients_were_refused_mean_nothing():
@@ -93,8 +108,8 @@ def test_a_host_that_is_down_is_unreachable_for_others_too():
     trouble = lost_connection(Stage.MAIL, HOST.label)
     assert not made.failed(trouble, RELAY, host_is_down=True)
     assert story(made) == [(i, "deferred", "4.4.2", RELAY) for i in range(3)]
-    assert made.result().unreachable == trouble.reason
-    assert made.result().unreachable_dsn == "4.4.2"
+    assert made.result(made.outcomes).unreachable == trouble.reason
+    assert made.result(made.outcomes).unreachable_dsn == "4.4.2"
 
 
 def test_a_host_that_is_down_is_not_the_end_if_there_is_another():
@@ -104,7 +119,7 @@ def test_a_host_that_is_down_is_not_the_end_if_there_is_another():
     made.final = True
     replies(made, "250 a", "250 b", "250 c", "250 d", "354 e", "250 ok")
     assert {entry[1] for entry in story(made)} == {"sent"}
-    assert made.result().unreachable == ""
+    assert made.result(made.outcomes).unreachable == ""
 
 
 def test_a_hard_trouble_is_final_at_any_host():
@@ -119,7 +134,7 @@ def test_who_is_left_shares_the_last_trouble():
     made.note(Trouble("4.4.1", "connect to x"))
     made.finish()
     assert story(made)[1:] == [(1, "deferred", "4.4.1", "none"), (2, "deferred", "4.4.1", "none")]
-    assert made.result().unreachable == "connect to x"
+    assert made.result(made.outcomes).unreachable == "connect to x"
 
 
 def test_without_any_trouble_there_is_an_excuse():
@@ -128,10 +143,14 @@ def test_without_any_trouble_there_is_an_excuse():
     assert {o.reason for o in made.outcomes} == {"server unavailable or unable to receive mail"}
 
 
-def test_soft_bounce_defers_what_would_be_returned():
-    made = delivery(soft_bounce=True)
+def test_with_soft_bounce_nobody_is_refused_for_good_before_the_last_host():
+    made = delivery(soft_bounce=True, final=False)
     replies(made, "250 a", "550 5.1.1 no", "451 later", "250 d", "354 e", "250 ok")
-    assert story(made)[0] == (0, "deferred", "4.1.1", RELAY)
+    assert story(made) == [(2, "sent", "2.0.0", RELAY)]
+    made.next_host()
+    made.final = True
+    replies(made, "250 a", "550 5.1.1 no", "550 5.1.1 no")
+    assert story(made)[0] == (0, "bounced", "5.1.1", RELAY)
 
 
 def test_outcomes_are_told_once():

@@ -2,9 +2,8 @@
 
 import pytest
 
-from pyfix.conf.config import Config
+from pyfix.conf.config import Config, ConfigError
 from pyfix.conf.main_cf import Assignment
-from pyfix.outbound.destination import DestinationError
 from pyfix.outbound.settings import read_settings
 from pyfix.outbound.trouble import While
 from pyfix.wire.smtp_client import Stage
@@ -51,5 +50,5 @@ def test_what_is_set():
 
 
 def test_a_port_that_is_none():
-    with pytest.raises(DestinationError, match="unknown service: gopher"):
+    with pytest.raises(ConfigError, match="unknown service: gopher"):
         settings(smtp_tcp_port="gopher")

@@ -1,6 +1,6 @@
 import pytest
 
-from pyfix.roles import cleanup
+from pyfix.roles import cleanup, postdrop
 from pyfix.system.flusher import Flusher
 
 
@@ -14,7 +14,8 @@ def no_thread_survives(monkeypatch):
             super().__init__(loop, threads)
             started.append(self)
 
-    monkeypatch.setattr(cleanup, "Flusher", Recorded)
+    for role in (cleanup, postdrop):
+        monkeypatch.setattr(role, "Flusher", Recorded)
     yield
     for flusher in started:
         flusher.close()

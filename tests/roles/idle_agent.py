@@ -2,6 +2,7 @@
 
 import asyncio
 
+from pyfix.conf.config import Config
 from pyfix.service.delivery import Deliver, Recipient
 from pyfix.service.dispatch import Call
 
@@ -17,6 +18,8 @@ class Journal:
 class Role:
     def __init__(self):
         self.journal = Journal()
+        self.conf = Config("/etc/pyfix", [])
+        self.on_reload = []
 
     def implement(self, _interface, handlers):
         self.deliver = handlers["Deliver"]

@@ -20,8 +20,9 @@ from pyfix.service.server import Server
 from pyfix.spool import log
 from pyfix.spool.content import read_content
 from pyfix.spool.directories import Spool
+from pyfix.spool.envelope import NewMessage, NewRecipient
 from pyfix.spool.log import LogEntry
-from pyfix.spool.queue_file import NewMessage, NewRecipient, QueueFileWriter, read_envelope
+from pyfix.spool.queue_file import QueueFileWriter, read_envelope
 from pyfix.spool.queue_id import QueueIds
 
 CONTENT = b"Subject: x\n\nhello\n"
@@ -57,9 +58,6 @@ class World(FakeRole):
         self._started = asyncio.Event()
         self._listeners = []
         self.calls = []
-
-    def bug(self, error):
-        self.bugs.append(error)
 
     def begin_work(self):
         super().begin_work()
@@ -150,15 +148,15 @@ class World(FakeRole):
         queue_id = call.parameters.queue_id
         fd = call.take_fd(call.parameters.message)
         os.close(fd)
-        self.notices.append((call.parameters, list(log.read(self.spool, "bounce", queue_id))))
-        self.spool.remove("bounce", queue_id)
+        name = {"failure": "bounce", "delay": "defer"}.get(call.parameters.kind, "trace")
+        self.notices.append((call.parameters, list(log.read(self.spool, name, queue_id))))
+        if name != "defer":
+            self.spool.remove(name, queue_id)
         return Notified("NOTICE")
 
     # The queue
 
-    def put(
-        self, *recipients, queue="incoming", sender="ada@example.org", age=0.0, due=None, recipient_type=NewRecipient
-    ):
+    def put(self, *recipients, queue="incoming", sender="ada@example.org", age=0.0, due=None, notify=0, **envelope):
         """Stores a message; its queue ID."""
         now = time.time()
         queue_id = self.ids.new(int(now * 1_000_000))
@@ -168,8 +166,9 @@ class World(FakeRole):
                 sender=sender,
                 arrival_usec=int((now - age) * 1_000_000),
                 create_time=int(now - age),
-                recipients=tuple(NewRecipient(address) for address in recipients),
-                attributes={"rewrite_context": "local"},
+                recipients=tuple(NewRecipient(address, notify=notify) for address in recipients),
+                attributes={"rewrite_context": "local"} | envelope.pop("attributes", {}),
+                **envelope,
             )
         )
         writer.write_content(CONTENT)
@@ -204,10 +203,11 @@ class World(FakeRole):
         return queue_id
 
     async def announce(self, queue_id):
-        await self._ask(QUEUE, "Announce", Announce(queue_id))
+        """Whether the queue manager says that it is behind."""
+        return (await self._ask(QUEUE, "Announce", Announce(queue_id))).crowded
 
-    async def flush(self, queue_id=""):
-        await self._ask(CONTROL, "Flush", Flush(queue_id))
+    async def flush(self, *queue_ids, wanted=True):
+        await self._ask(QUEUE, "Flush", Flush(queue_ids, wanted))
 
     async def change(self, action, *queue_ids, queues=()):
         return (await self._ask(CONTROL, "Change", Change(action, queue_ids, queues))).queue_ids

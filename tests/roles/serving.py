@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from contextlib import contextmanager
 from pathlib import Path
 
 from pyfix.conf.config import Config
@@ -76,6 +77,17 @@ class FakeRole:
         self.work -= 1
         if not self.work:
             self._idle.set()
+
+    @contextmanager
+    def busy(self):
+        self.begin_work()
+        try:
+            yield
+        finally:
+            self.end_work()
+
+    def bug(self, error: BaseException) -> None:
+        self.bugs.append(error)
 
     async def idle(self) -> None:
         """Waits until no work is going on."""

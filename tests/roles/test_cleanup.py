@@ -10,12 +10,13 @@ import pytest
 from roles.serving import FakeRole, run
 
 from pyfix.roles import cleanup
-from pyfix.service import queue
+from pyfix.service import announcing, queue
 from pyfix.service.cleanup import INTERFACE, Open, Recipient, Refused
 from pyfix.service.interface import Nothing
 from pyfix.spool.content import read_content
 from pyfix.spool.directories import Space, Spool
-from pyfix.spool.queue_file import SMTPUTF8_RECIPIENT, Envelope, read_envelope
+from pyfix.spool.envelope import SMTPUTF8_RECIPIENT, Envelope
+from pyfix.spool.queue_file import read_envelope
 from pyfix.system.durable import DurableFile
 
 QUEUE_ID = "4jXZHh6nLGzDLbP"
@@ -218,12 +219,43 @@ def test_many_transactions_at_once(tmp_path):
 def test_the_queue_manager_is_told(tmp_path):
     async def scenario(role):
         told = asyncio.get_running_loop().create_future()
-        role.implement(queue.QUEUE, {"Announce": lambda call: told.set_result(call.parameters.queue_id)})
+        announced = lambda call: told.set_result(call.parameters.queue_id) or queue.Announced()  # noqa: E731 -- short
+        role.implement(queue.QUEUE, {"Announce": announced, "Flush": lambda _call: Nothing()})
         await cleanup.start(role)
         await store(role)
         assert await told == QUEUE_ID
 
     go(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(("crowded", "pauses"), [(True, [3]), (False, [])])
+def test_a_message_is_accepted_later_while_the_queue_manager_is_behind(tmp_path, monkeypatch, crowded, pauses):
+    slept, announcers = [], []
+
+    class Seen(announcing.Announcer):
+        def __init__(self, *arguments) -> None:
+            super().__init__(*arguments)
+            announcers.append(self)
+
+    async def pause(delay):
+        slept.append(delay)
+
+    async def scenario(role):
+        answer = queue.Announced(crowded=crowded)
+        role.implement(queue.QUEUE, {"Announce": lambda _call: answer, "Flush": lambda _call: Nothing()})
+        await cleanup.start(role)
+        await store(role)
+        async with asyncio.timeout(30):
+            while announcers[0]._telling is not None:  # noqa: ASYNC110 -- there is no event for it
+                await asyncio.sleep(0.01)
+        with monkeypatch.context() as patch:
+            patch.setattr(cleanup.asyncio, "sleep", pause)
+            await store(role, queue_id="4jXZHh6nLGzDLbQ")
+
+    monkeypatch.setattr(announcing, "_LOAD", 1)
+    monkeypatch.setattr(cleanup, "Announcer", Seen)
+    go(tmp_path, scenario, in_flow_delay="3s")
+    assert slept == pauses
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,13 @@ class Machine:
         self.agent = LocalAgent(conf, self.log, self.actor)
         self.message = directory / "message"
 
-    def deliver(self, *recipients: Recipient, content: bytes = CONTENT, sender: str = "eve@example.com") -> Delivered:
+    def deliver(
+        self,
+        *recipients: Recipient,
+        content: bytes = CONTENT,
+        sender: str = "eve@example.com",
+        verify: bool = False,
+    ) -> Delivered:
         encoder = TextEncoder()
         self.message.write_bytes(
             encode(b"M", b"") + encoder.encode(content) + encoder.finish() + encode(EXTRACTED, b"") + encode(END, b"")
@@ -63,6 +69,7 @@ class Machine:
             recipients=recipients,
             arrival_usec=0,
             active_usec=0,
+            verify=verify,
         )
         call = Call(request, [fd], Connection(Peer(0, 0, 0)))
         done = self.agent.deliver(call)
@@ -121,6 +128,14 @@ def test_maildir_in_the_home_directory(machine) -> None:
     assert (host.home / "Maildir/new" / name).read_bytes() == HEAD + CONTENT
 
 
+@pytest.mark.parametrize(("home_mailbox", "kind"), [("Maildir/", "maildir"), ("mbox", "mailbox")])
+def test_nothing_is_delivered_where_that_is_to_be_found_out_only(machine, home_mailbox: str, kind: str) -> None:
+    host = machine(home_mailbox=home_mailbox)
+    assert host.to("ada@example.org", verify=True) == ("sent", "2.0.0", f"delivers to {kind}")
+    assert host.to("nobody.here@example.org", verify=True)[:2] == ("bounced", "5.1.1")
+    assert os.listdir(host.home) == []
+
+
 def test_log_line(machine) -> None:
     host = machine(home_mailbox="Maildir/")
     host.deliver(Recipient(9, "ada@example.org", "info@example.org"))
@@ -172,6 +187,12 @@ def test_the_extension_is_cut_off_for_the_look_up_only(machine) -> None:
 )
 def test_nobody_to_deliver_to(machine, address: str, expected: tuple[str, str, str]) -> None:
     assert expected == machine().to(address)
+
+
+def test_with_soft_bounce_nothing_is_returned(machine) -> None:
+    host = machine(soft_bounce="yes")
+    assert host.to("bob@example.org") == ("deferred", "4.1.1", 'unknown user: "bob"')
+    assert host.log.lines[-1].endswith('dsn=4.1.1, status=SOFTBOUNCE (unknown user: "bob")')
 
 
 def test_a_user_database_in_trouble_defers(machine, accounts) -> None:

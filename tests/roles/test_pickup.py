@@ -100,7 +100,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr(Config, "seconds", lambda conf, name: 0.1 if name == "max_idle" else seconds(conf, name))
 
 
-def until_idle(tmp_path, *answers, scenario=None):
+def until_idle(tmp_path, *answers, scenario=None, parameters=None):
     """Runs pickup until it ends by itself; the role and what cleanup and bounce got."""
     services = []
 
@@ -111,7 +111,7 @@ def until_idle(tmp_path, *answers, scenario=None):
             await scenario(role)
         await role.stopped.wait()
 
-    role = run(tmp_path, main)
+    role = run(tmp_path, main, **(parameters or {}))
     return role, *services
 
 
@@ -129,6 +129,8 @@ def test_a_message_is_handed_over_and_then_removed(tmp_path) -> None:
         notify=4,
         encoding="8bit",
         smtputf8=True,
+        trace_flags=512,
+        verp_delimiters="+=",
     )
     role, taken, _ = until_idle(tmp_path)
     ((request, got),) = taken.got
@@ -142,7 +144,8 @@ def test_a_message_is_handed_over_and_then_removed(tmp_path) -> None:
     assert (request.sender, request.full_name, request.arrival_usec) == ("ada", "Ada L", arrival)
     assert (request.envid, request.ret, request.encoding, request.smtputf8) == ("e1", "HDRS", "8bit", True)
     assert not request.extract_recipients
-    assert request.attributes == {"rewrite_context": "local"}
+    assert request.verp_delimiters == "+="
+    assert request.attributes == {"rewrite_context": "local", "trace_flags": "512"}
     assert re.fullmatch(
         rf"Received: by mx\.example\.org \(pyfix, from userid 1000\)\n\tid {request.queue_id}; "
         r"\w{3}, \d{1,2} \w{3} \d{4} \d\d:\d\d:\d\d [+-]\d{4} \(\w+\)",
@@ -222,6 +225,14 @@ def test_a_refusal_for_good_is_told_to_the_sender(tmp_path) -> None:
     assert notices.notices[0].queue_id == append.queue_id
     assert files(tmp_path) == []
     assert role.journal.lines[-1] == f"warning: {append.queue_id}: 5.3.4 Message file too big"
+
+
+def test_with_soft_bounce_a_refusal_for_good_is_tried_again(tmp_path) -> None:
+    drop(tmp_path)
+    answer = refusal(552, "5.3.4", "Message file too big")
+    _, taken, notices = until_idle(tmp_path, answer, parameters={"soft_bounce": "yes"})
+    assert notices.entries == []
+    assert len(taken.got) == 1
 
 
 def test_no_recipients_at_all(tmp_path) -> None:

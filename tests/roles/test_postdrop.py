@@ -10,10 +10,10 @@ import pytest
 from roles.serving import FakeRole, run
 
 from pyfix.roles import postdrop
-from pyfix.service.dispatch import InvalidParameter
 from pyfix.service.interface import Nothing
 from pyfix.service.postdrop import INTERFACE, Open, Refused
 from pyfix.service.turns import Turns
+from pyfix.service.varlink import InvalidParameter
 from pyfix.spool.content import read_content
 from pyfix.spool.maildrop import Submission, read_submission
 from pyfix.system import account, durable
@@ -100,6 +100,20 @@ def test_what_the_caller_says_of_itself(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "flags", "delimiters"),
+    [({"trace": "record"}, "1024", ""), ({"trace": "verify"}, "512", ""), ({"verp_delimiters": "+="}, "", "+=")],
+)
+def test_reports_and_return_paths(tmp_path, fields, flags: str, delimiters: str) -> None:
+    async def scenario(role: FakeRole) -> None:
+        await postdrop.start(role)
+        await submit(role, **fields)
+
+    run(tmp_path, scenario)
+    [(submission, _)] = map(stored, maildrop(tmp_path))
+    assert (submission.attributes.get("trace_flags", ""), submission.verp_delimiters) == (flags, delimiters)
+
+
+@pytest.mark.parametrize(
     ("fields", "status"),
     [
         ({"recipients": ()}, "5.5.2"),
@@ -113,6 +127,8 @@ def test_what_the_caller_says_of_itself(tmp_path) -> None:
         ({"ret": "ALL"}, "5.5.2"),
         ({"notify": 3}, "5.5.2"),
         ({"encoding": "base64"}, "5.5.2"),
+        ({"verp_delimiters": "+"}, "5.5.2"),
+        ({"verp_delimiters": "@\n"}, "5.5.2"),
     ],
 )
 def test_envelopes_that_no_file_may_hold(tmp_path, fields, status: str) -> None:

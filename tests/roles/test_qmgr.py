@@ -13,8 +13,10 @@ from pyfix.roles import qmgr
 from pyfix.service import client
 from pyfix.service.delivery import Delivered, Outcome
 from pyfix.service.dispatch import Call, Connection
+from pyfix.service.flush import REGISTER, Done
 from pyfix.service.queue import Change, Denied
 from pyfix.spool.active import ActiveQueue
+from pyfix.spool.envelope import WARNED
 from pyfix.spool.queue_file import mark_done, read_envelope
 from pyfix.system.unix import Peer
 
@@ -167,6 +169,25 @@ def test_deferred_mail_is_tried_again_in_time_and_its_defer_log_forgotten(tmp_pa
     run(tmp_path, scenario, minimal_backoff_time="1s")
 
 
+@pytest.mark.parametrize(
+    ("names", "depth"), [("deferred, defer", "2"), ("incoming, active, deferred, hold", "2"), ("x", "1")]
+)
+def test_mail_is_found_after_a_change_of_the_hashed_directories(tmp_path, names, depth):
+    async def scenario(world):
+        world.answer = per_recipient(due=sent, later=deferred)
+        due = world.put("due@example.com", queue="deferred", due=time.time() - 1)
+        world.put("due@example.com", queue="active")
+        later = world.put("later@example.com", queue="deferred", due=time.time() - 1)
+        await world.start()
+        await world.until(lambda: world.where(due) is None and world.requests)
+        await world.quiet()
+        assert world.where(later) == "deferred"
+        assert world.logged("defer", later) == [("later@example.com", "4.2.0", "greylisted")]
+
+    world = run(tmp_path, scenario, hash_queue_names=names, hash_queue_depth=depth)
+    assert len(world.requests) == 3
+
+
 def test_flush_tries_deferred_mail_now(tmp_path):
     async def scenario(world):
         await world.start()
@@ -191,6 +212,74 @@ def test_flush_of_one_message(tmp_path):
         assert world.where(other) == "deferred"
 
     run(tmp_path, scenario)
+
+
+def test_flush_leaves_what_is_held_or_unknown_alone(tmp_path):
+    async def scenario(world):
+        await world.start()
+        held = world.put("a@example.com", queue="hold")
+        waiting = world.put("b@example.com", queue="deferred", due=time.time() + 1000)
+        await world.flush(held, "4jXZyg57fwzFGn9", waiting)
+        await world.until(lambda: world.where(waiting) is None)
+        await world.quiet()
+        assert world.where(held) == "hold"
+        assert len(world.requests) == 1
+
+    run(tmp_path, scenario)
+
+
+def test_mail_by_a_deferred_transport_waits_until_it_is_flushed(tmp_path):
+    async def scenario(world):
+        await world.start(("smtp", "retry"))
+        world.answer = lambda request: deferred(request) if request.transport == "retry" else sent(request)
+        queue_id = await world.send("a@example.com")
+        await world.until(lambda: world.where(queue_id) == "deferred")
+        assert [(r.transport, r.nexthop) for r in world.requests] == [("retry", "4.3.2 deferred transport")]
+        await world.flush(queue_id, wanted=False)
+        await world.until(lambda: len(world.requests) == 2)
+        await world.until(lambda: world.where(queue_id) == "deferred")
+        await world.flush()
+        await world.until(lambda: world.where(queue_id) is None)
+        assert [r.transport for r in world.requests] == ["retry", "retry", "smtp"]
+
+    run(tmp_path, scenario, defer_transports="smtp, local")
+
+
+def test_refreshed_mail_does_not_wake_the_dead(tmp_path):
+    """An attempt that nobody asked for leaves a destination that is out of reach alone."""
+
+    async def scenario(world):
+        world.answer = unreachable
+        await world.start()
+        first = await world.send("a@example.com")
+        await world.until(lambda: world.where(first) == "deferred")
+        await world.flush(first, wanted=False)
+        await world.until(lambda: any("delivery temporarily suspended" in line for line in world.journal.lines))
+        assert len(world.requests) == 1
+        await world.quiet()
+        world.answer = sent
+        await world.flush(first)
+        await world.until(lambda: world.where(first) is None)
+
+    run(tmp_path, scenario, initial_destination_concurrency="1")
+
+
+def test_what_is_deferred_for_a_destination_is_noted(tmp_path):
+    noted = []
+
+    def add(call):
+        noted.append((call.parameters.queue_id, call.parameters.sites))
+        return Done()
+
+    async def scenario(world):
+        world.answer = per_recipient(later=deferred, ok=sent, other=deferred)
+        world.serve("register", REGISTER, {"Add": add, "Send": lambda _call: Done()})
+        await world.start()
+        queue_id = await world.send("later@example.com", "ok@example.com", "other@example.org")
+        await world.until(lambda: world.where(queue_id) == "deferred")
+        assert noted == [(queue_id, ("example.com",))]
+
+    run(tmp_path, scenario, fast_flush_domains="example.com")
 
 
 def test_bounced_mail_is_reported_to_its_sender(tmp_path):
@@ -240,17 +329,29 @@ def test_mail_that_is_too_old_is_returned_after_an_attempt(tmp_path):
     run(tmp_path, scenario)
 
 
-def test_a_force_expired_message_is_returned_after_an_attempt(tmp_path):
+def test_a_lifetime_of_notices_that_is_too_long_is_told(tmp_path):
+    async def scenario(world):
+        await world.start()
+        words = "bounce_queue_lifetime is larger than maximal_queue_lifetime - adjusting bounce_queue_lifetime"
+        assert world.journal.lines == [f"warning: {words}"]
+
+    run(tmp_path, scenario, maximal_queue_lifetime="1d")
+
+
+def test_a_force_expired_message_is_returned_without_an_attempt(tmp_path):
     async def scenario(world):
         world.answer = deferred
         queue_id = world.put("busy@example.com")
         os.chmod(world.spool.path("incoming", queue_id), 0o710, dir_fd=world.spool.descriptor)
-        await world.start()
+        await world.start(("smtp", "retry"))
         await world.quiet()
         assert len(world.notices) == 1
         assert f"{queue_id}: from=<ada@example.org>, status=force-expired, returned to sender" in world.journal.lines
 
-    run(tmp_path, scenario)
+    world = run(tmp_path, scenario)
+    # As in Postfix the retry service says why.
+    words = "4.7.0 message is administratively expired"
+    assert [(request.transport, request.nexthop) for request in world.requests] == [("retry", words)]
 
 
 def test_a_destination_out_of_reach_is_left_alone(tmp_path):
@@ -424,13 +525,41 @@ def test_the_active_limit(tmp_path):
     assert len(world.requests) == 5
 
 
+def test_who_asks_hears_that_mail_comes_in_faster_than_it_is_taken(tmp_path):
+    async def scenario(world):
+        world.answer = gate = Gate("example.com")
+        await world.start()
+        first, second = await world.send("a@example.com"), await world.send("b@example.com")
+        await world.until(lambda: gate.waiting == 1)
+        assert await world.announce(second)
+        gate.open()
+        await world.quiet()
+        assert world.where(first) is None
+        assert world.where(second) is None
+
+    run(tmp_path, scenario, qmgr_message_active_limit="1")
+
+
+def test_concurrencies_are_logged_on_demand(tmp_path):
+    async def scenario(world):
+        await world.start()
+        await world.send("a@example.com")
+        await world.quiet()
+
+    world = run(tmp_path, scenario, destination_concurrency_feedback_debug="yes")
+    assert "queue example.com: limit 20 window 6 success 0 failure 0 fail_cohorts 0" in world.journal.lines
+    world = run(tmp_path / "quiet", scenario)
+    assert not [line for line in world.journal.lines if "window" in line]
+
+
 def test_recipients_are_read_in_parts(tmp_path):
     async def scenario(world):
         await world.start()
         await world.send(*(f"u{n}@example.com" for n in range(7)))
         await world.quiet()
 
-    world = run(tmp_path, scenario, qmgr_message_recipient_limit="3")
+    few = {"qmgr_message_recipient_limit": "3", "qmgr_message_recipient_minimum": "3", "default_recipient_limit": "0"}
+    world = run(tmp_path, scenario, **few)
     parts = [[r.address.partition("@")[0] for r in request.recipients] for request in world.requests]
     assert parts == [["u0", "u1", "u2"], ["u3", "u4", "u5"], ["u6"]]
 
@@ -519,6 +648,74 @@ def test_mail_on_hold_starts_no_delivery(tmp_path):
     assert len(world.requests) == 2
 
 
+def test_postsuper_lets_a_message_expire_at_its_next_attempt(tmp_path):
+    async def scenario(world):
+        world.answer = deferred
+        await world.start()
+        queue_id = await world.send("busy@example.com")
+        await world.until(lambda: world.where(queue_id) == "deferred")
+        lines = len(world.journal.lines)
+        held = world.put("eve@example.com", queue="hold")
+        assert await world.change("expire", queue_id, held) == (queue_id, held)
+        assert await world.change("expire", queue_id, held) == ()
+        assert world.where(queue_id) == "deferred"
+        await world.flush(queue_id)
+        await world.until(lambda: f"{queue_id}: removed" in world.journal.lines)
+        # Postfix's lines.
+        assert world.journal.lines[lines + 1 :] == [
+            f"{queue_id}: from=<ada@example.org>, status=force-expired, returned to sender",
+            f"{queue_id}: removed",
+        ]
+        assert "(queue active)" in world.journal.lines[lines]
+        assert len(world.requests) == 1
+        [(_, entries)] = world.notices
+        assert [(e.status, e.action, e.reason) for e in entries] == [("4.2.0", "failed", "greylisted")]
+        assert world.where(held) == "hold"
+        await world.change("release", held)
+        await world.flush(held)
+        await world.until(lambda: world.where(held) is None)
+        assert len(world.notices) == 2
+
+    run(tmp_path, scenario)
+
+
+def test_a_change_that_the_file_system_refuses_is_told_and_the_mail_is_tried_again(tmp_path):
+    async def scenario(world):
+        world.answer = gate = Gate("example.com")
+        waiting = world.put("a@example.org", queue="deferred", due=time.time() + 1000)
+        await world.start()
+        os.rmdir("hold", dir_fd=world.spool.descriptor)
+        os.symlink("/dev/null", "hold", dir_fd=world.spool.descriptor)
+        active = await world.send("b@example.com")
+        await world.until(lambda: gate.waiting)
+        change = asyncio.ensure_future(world.change("hold", waiting, active))
+        await world.until(lambda: "Change" in world.calls)
+        gate.answer = deferred
+        gate.open()
+        assert await change == ()
+        assert f"warning: {waiting}: hold: Not a directory" in world.journal.lines
+        assert world.where(waiting) == "deferred"
+        assert world.where(active) == "deferred"
+
+    run(tmp_path, scenario)
+
+
+def test_mail_in_flight_expires_at_its_next_attempt(tmp_path):
+    async def scenario(world):
+        world.answer = gate = Gate("example.com", answer=deferred)
+        await world.start()
+        queue_id = await world.send("a@example.com")
+        await world.until(lambda: gate.waiting)
+        assert await world.change("expire", queue_id) == (queue_id,)
+        gate.open()
+        await world.until(lambda: world.where(queue_id) == "deferred")
+        await world.flush(queue_id)
+        await world.until(lambda: world.where(queue_id) is None)
+        assert len(world.notices) == 1
+
+    run(tmp_path, scenario)
+
+
 def test_requeue_hands_all_deferred_mail_to_pickup(tmp_path):
     async def scenario(world):
         await world.start()
@@ -605,3 +802,141 @@ def test_outcomes_of_strangers_are_ignored(tmp_path):
         assert world.left(queue_id) == ["a@example.com"]
 
     run(tmp_path, scenario)
+
+
+MX = "mx.example[192.0.2.1]:25"
+
+
+def told(world):
+    return [(request.kind, sorted((e.recipient, e.action) for e in entries)) for request, entries in world.notices]
+
+
+def test_the_sender_is_told_of_a_delay_once(tmp_path):
+    async def scenario(world):
+        world.answer = deferred
+        await world.start()
+        world.queue_id = await world.send("a@example.com", age=100, warn_time=int(time.time()) - 1)
+        await world.quiet()
+        assert told(world) == [("delay", [("a@example.com", "delayed")])]
+        assert world.logged("defer", world.queue_id) == [("a@example.com", "4.2.0", "greylisted")]
+        await world.flush(world.queue_id)
+        await world.until(lambda: len(world.requests) == 2)
+        await world.quiet()
+
+    world = run(tmp_path, scenario)
+    assert len(world.notices) == 1
+    fd = world.spool.open("deferred", world.queue_id)
+    assert read_envelope(fd).warn_time == WARNED
+    os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("warn_in", "answer", "age"),
+    [(3600, deferred, 10), (0, sent, 10), (-10, deferred, 10**6)],
+    ids=["not yet", "delivered", "expired"],
+)
+def test_no_delay_to_tell_of(tmp_path, warn_in, answer, age):
+    async def scenario(world):
+        world.answer = answer
+        await world.start()
+        await world.send("a@example.com", age=age, warn_time=int(time.time()) + warn_in)
+        await world.quiet()
+
+    world = run(tmp_path, scenario)
+    assert [kind for kind, _ in told(world)] == (["failure"] if age > 10**5 else [])
+
+
+def test_a_delay_that_cannot_be_told_is_told_later(tmp_path):
+    async def scenario(world):
+        world.answer = deferred
+        world.notify_works = False
+        await world.start()
+        queue_id = await world.send("a@example.com", age=100, warn_time=1)
+        await world.quiet()
+        assert world.where(queue_id) == "deferred"
+        world.notify_works = True
+        world.crashes.clear()
+        await world.flush(queue_id)
+        await world.until(lambda: world.notices)
+        await world.quiet()
+
+    assert told(run(tmp_path, scenario)) == [("delay", [("a@example.com", "delayed")])]
+
+
+@pytest.mark.parametrize(
+    ("notify", "passed_on", "due"),
+    [(2, False, True), (2, True, False), (4, False, False), (14, False, True)],
+)
+def test_the_sender_is_told_of_a_success_where_that_is_wanted(tmp_path, notify, passed_on, due):
+    def relayed(request):
+        return Delivered(
+            tuple(
+                Outcome(r.offset, "sent", "2.0.0", "250 ok", MX, action="relayed", passed_on=passed_on)
+                for r in request.recipients
+            )
+        )
+
+    async def scenario(world):
+        world.answer = relayed
+        await world.start()
+        world.queue_id = await world.send("a@example.com", notify=notify)
+        await world.quiet()
+
+    world = run(tmp_path, scenario)
+    assert told(world) == ([("success", [("a@example.com", "relayed")])] if due else [])
+    for _, [entry] in world.notices:
+        assert entry.reason == "delivery via mx.example[192.0.2.1]:25: 250 ok"
+    assert world.where(world.queue_id) is None
+    assert world.logged("trace", world.queue_id) == []
+
+
+@pytest.mark.parametrize(("confirm", "kinds"), [("yes", ["success"]), ("no", [])])
+def test_the_end_of_a_delay_is_told_with_confirm_delay_cleared(tmp_path, confirm, kinds):
+    async def scenario(world):
+        await world.start()
+        await world.send("a@example.com", warn_time=WARNED)
+        await world.quiet()
+
+    assert [kind for kind, _ in told(run(tmp_path, scenario, confirm_delay_cleared=confirm))] == kinds
+
+
+def test_every_outcome_is_told_on_demand(tmp_path):
+    async def scenario(world):
+        world.answer = per_recipient(ok=sent, busy=deferred, bad=bounced)
+        await world.start()
+        world.queue_id = await world.send("ok@x", "busy@x", "bad@x", attributes={"trace_flags": "1024"})
+        await world.quiet()
+        assert world.where(world.queue_id) == "deferred"
+
+    world = run(tmp_path, scenario)
+    assert told(world) == [
+        ("failure", [("bad@x", "failed")]),
+        ("verify", [("bad@x", "failed"), ("busy@x", "delayed"), ("ok@x", "delivered")]),
+    ]
+
+
+def test_what_is_to_be_found_out_only_is_neither_returned_nor_tried_again(tmp_path):
+    async def scenario(world):
+        world.answer = per_recipient(ok=sent, busy=deferred, bad=bounced)
+        await world.start()
+        world.queue_id = await world.send("ok@x", "busy@x", "bad@x", attributes={"trace_flags": "512"})
+        await world.quiet()
+        assert world.where(world.queue_id) is None
+
+    world = run(tmp_path, scenario)
+    assert all(request.verify for request in world.requests)
+    found = [("bad@x", "undeliverable"), ("busy@x", "undeliverable"), ("ok@x", "deliverable")]
+    assert told(world) == [("verify", found)]
+
+
+def test_a_variable_return_path_names_each_recipient(tmp_path):
+    async def scenario(world):
+        await world.start()
+        await world.send("a@example.com", "b@example.com", sender="list@example.org", verp_delimiters="+=")
+        await world.quiet()
+
+    world = run(tmp_path, scenario)
+    assert sorted((r.sender, [x.address for x in r.recipients]) for r in world.requests) == [
+        ("list+a=example.com@example.org", ["a@example.com"]),
+        ("list+b=example.com@example.org", ["b@example.com"]),
+    ]

@@ -17,6 +17,7 @@ from pyfix.service.interface import Nothing
 from pyfix.service.listing import messages_of, pages
 from pyfix.service.showq import INTERFACE, Page, Recipient
 from pyfix.spool import log
+from pyfix.spool.directories import Spool
 from pyfix.spool.log import LogEntry
 from pyfix.spool.maildrop import MaildropWriter, NewSubmission
 from pyfix.spool.queue_file import mark_done, read_envelope
@@ -141,6 +142,25 @@ def test_pages_are_bounded(world):
     assert sum(len(page.messages) for page in listed) == 230
     assert max(len(page.messages) for page in listed) <= 100
     assert max(len(msgspec.json.encode(page)) for page in listed) < MESSAGE_LIMIT
+
+
+def test_the_first_page_costs_the_same_whatever_the_queue_holds(world):
+    for n in range(250):
+        world.put(f"user{n}@example.com", queue="deferred")
+    opened = []
+
+    class Counting(Spool):
+        def open(self, queue, queue_id, **options):
+            opened.append(queue_id)
+            return super().open(queue, queue_id, **options)
+
+    spool = Counting(world.spool.root)
+    listing = pages(spool)
+    assert len(next(listing).messages) == 100
+    # A message's file, its defer log and its bounce log.
+    assert len(opened) <= 3 * 100
+    assert sum(len(page.messages) for page in listing) == 150
+    spool.close()
 
 
 def test_an_empty_queue_has_no_pages(world):

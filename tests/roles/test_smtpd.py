@@ -253,6 +253,17 @@ def test_strangers_may_not_relay(tmp_path):
     ) in log
 
 
+def test_with_soft_bounce_clients_and_the_log_are_told_of_temporary_refusals(tmp_path):
+    async def scenario(world):
+        peer = await world.greeted()
+        await peer.say(MAIL)
+        reply = await peer.say(b"RCPT TO:<nobody@mx.example.org>\r\n")
+        assert reply.startswith("450 4.1.1 <nobody@mx.example.org>: Recipient address rejected")
+
+    log = play(tmp_path, scenario, {"soft_bounce": "yes"}).journal.lines
+    assert any("reject: RCPT from localhost[127.0.0.1]: 450 4.1.1 <nobody" in line for line in log)
+
+
 @pytest.mark.parametrize("when", ["refuse_open", "refuse_commit"])
 def test_a_refusal_of_cleanup_is_the_reply(tmp_path, when):
     async def scenario(world):
@@ -450,3 +461,71 @@ def test_a_client_that_reads_nothing_is_not_read_from(tmp_path):
         peer.writer.transport.abort()
 
     play(tmp_path, scenario, {"smtpd_junk_command_limit": "100000000"})
+
+
+def told_postmaster(world):
+    """What is in the queue, by recipient."""
+    names = {opened.queue_id: opened.recipients[0].address for opened in world.cleanup.opened}
+    return {names[queue_id]: content for queue_id, content in world.cleanup.messages.items()}
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [("policy", ["boss"]), ("protocol, delay", ["boss"]), ("resource, software", []), ("2bounce, bounce, data", [])],
+)
+def test_postmaster_is_told_of_a_session_as_notify_classes_says(tmp_path, classes, told):
+    async def scenario(world):
+        peer = await world.greeted()
+        await peer.say(b"FOO bar\x07\r\n")
+        await peer.say(MAIL)
+        await peer.say(b"RCPT TO:<nobody@mx.example.org>\r\n")
+        await peer.close()
+        await world.role.idle()
+        await until(lambda: len(told_postmaster(world)) == len(told))
+        assert list(told_postmaster(world)) == told
+        for opened in world.cleanup.opened:
+            assert opened.sender == "double-bounce@mx.example.org"
+            content = world.cleanup.messages[opened.queue_id].decode()
+            head, _, body = content.partition("\n\n")
+            assert head.split("\n")[1:] == [
+                "From: Mail Delivery System <MAILER-DAEMON>",
+                "To: Postmaster <boss>",
+                "Subject: pyfix SMTP server: errors from unknown[127.0.0.1]",
+            ]
+            assert "\n In:  FOO bar?\n Out: 500 5.5.2 Error: command not recognized\n" in body
+            assert " Out: 550 5.1.1 <nobody@mx.example.org>: Recipient address rejected:" in body
+            assert "\n\nSession aborted, reason: lost connection\n\n" in body
+            quoted = body.split("follows.\n\n")[1].split("\n\n")[0]
+            assert all(line.startswith(" ") for line in quoted.split("\n"))
+
+    play(
+        tmp_path, scenario, {"notify_classes": classes, "error_notice_recipient": "boss", "smtpd_peername_lookup": "no"}
+    )
+
+
+def test_a_long_session_is_told_of_in_parts(tmp_path):
+    async def scenario(world):
+        peer = await world.greeted()
+        for _ in range(8):
+            await peer.say(b"NOOP\r\n")
+        await peer.say(b"FOO\r\n")
+        await peer.say(EHLO)
+        await until(lambda: told_postmaster(world))
+        [first] = told_postmaster(world).values()
+        assert first.count(b"In:  NOOP") == 8
+        assert b"aborted" not in first
+        await peer.say(b"QUIT\r\n")
+        await world.role.idle()
+        assert len(world.cleanup.opened) == 1
+
+    play(tmp_path, scenario, {"notify_classes": "protocol", "smtpd_history_flush_threshold": "10"})
+
+
+def test_a_postmaster_who_cannot_be_told_costs_nothing(tmp_path):
+    async def scenario(world):
+        peer = await world.greeted()
+        await peer.say(b"FOO\r\n")
+        assert await peer.say(b"QUIT\r\n") == "221 2.0.0 Bye"
+        await until(lambda: any("postmaster notify: " in line for line in world.role.journal.lines))
+
+    play(tmp_path, scenario, {"notify_classes": "protocol"}, refuse_open=(452, "4.3.1", "Insufficient system storage"))

@@ -30,7 +30,7 @@ def test_both_messages_are_shown_delivered_twice_and_a_second_run_works(tmp_path
         assert len(re.findall(r"pyfix/local\[\d+\]: \w+: to=<.*relay=local, .*dsn=2.0.0, status=sent", log)) == 2
         assert len(re.findall(r"pyfix/smtp\[\d+\]: \w+: to=<somebody@example.net>, .*status=sent", log)) == 2
         assert "Mail queue is empty" in done.stdout
-        assert re.search(r"== pyfix trace (\w+)\n.*  pyfix/pickup +\1: uid=", done.stdout)
+        assert re.search(r"== pyfix trace (\w+)\n\1  from <.+\narrived .+ from user \d+ of this machine\n", done.stdout)
         assert len(list((tmp_path / "run/next-host").iterdir())) == 2 * run
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert [path for path in (tmp_path / "run/run").rglob("*") if not path.is_dir()] == []

@@ -2,9 +2,9 @@
 
 from pyfix.schedule.agenda import Agenda
 from pyfix.schedule.feed import Candidate, Feed
+from pyfix.schedule.limits import SchedulerLimits, TransportLimits
 from pyfix.schedule.message import Message
-from pyfix.schedule.scheduler import Scheduler, SchedulerLimits
-from pyfix.schedule.transport import TransportLimits
+from pyfix.schedule.scheduler import Scheduler
 
 
 def make(incoming=(), deferred=(), active_limit=2):
@@ -65,8 +65,9 @@ def test_flush_takes_what_is_not_due():
 
 def test_flush_of_one_message():
     agenda = make()
-    agenda.flush("D1")
-    assert admit(agenda) == [Candidate("deferred", "D1")]
+    agenda.flush(["D1"])
+    agenda.flush(["D2"], wanted=False)
+    assert admit(agenda) == [Candidate("deferred", "D1", wanted=True), Candidate("deferred", "D2")]
     assert agenda.started == []
 
 

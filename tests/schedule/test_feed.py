@@ -134,9 +134,30 @@ def test_a_message_that_a_scan_found_loses_its_appointment():
     feed = Feed(Queues(deferred=["D1"]).scan, 10)
     feed.appoint("D1", 100.0)
     feed.request("deferred", everything=True)
-    assert drain(feed) == [Candidate("deferred", "D1")]
+    assert drain(feed) == [Candidate("deferred", "D1", wanted=True)]
     feed.tick(100.0)
     assert feed.idle
+    feed.request("deferred")
+    assert drain(feed) == [Candidate("deferred", "D1")]
+
+
+def test_what_somebody_asked_for_is_told_from_what_is_due():
+    feed = Feed(Queues().scan, 10)
+    feed.appoint("D1", 100.0)
+    feed.appoint("D2", 100.0)
+    feed.expedite("D1")
+    feed.expedite("D3", wanted=False)
+    feed.tick(100.0)
+    wanted = {candidate.queue_id: candidate.wanted for candidate in drain(feed)}
+    assert wanted == {"D1": True, "D2": False, "D3": False}
+
+
+def test_more_wishes_than_are_kept_are_a_scan_of_everything():
+    queues = Queues(deferred=["D1", "D2", "D3"])
+    feed = Feed(queues.scan, 2)
+    for queue_id in ("D1", "D2", "D3"):
+        feed.expedite(queue_id)
+    assert {candidate.queue_id for candidate in drain(feed)} == {"D1", "D2", "D3"}
 
 
 def test_appointments_are_bounded():
@@ -152,3 +173,14 @@ def test_an_expedited_message_comes_before_the_scan():
     feed.request("deferred")
     feed.expedite("D9")
     assert [c.queue_id for c in drain(feed)] == ["D9", "D1"]
+
+
+def test_many_announcements_that_nobody_has_looked_at_are_a_crowd():
+    feed = Feed(Queues().scan, 100)
+    for number in range(5):
+        feed.announce(f"I{number}")
+    assert not feed.crowded
+    feed.announce("I5")
+    assert feed.crowded
+    feed.next()
+    assert not feed.crowded

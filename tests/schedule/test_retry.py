@@ -46,6 +46,15 @@ def test_lifetime_depends_on_the_sender(sender, age, expired):
     assert SCHEDULE.expired(sender, 1_000_000, 1_000_000 + age) is expired
 
 
+def test_notices_do_not_live_longer_than_other_mail():
+    schedule = RetrySchedule(300, 4000, 1000, 5000)
+    assert schedule.expired("", 1_000_000, 1_001_000)
+
+
+def test_minimal_backoff_time_wins_over_a_smaller_maximum():
+    assert RetrySchedule(300, 100, 1000, 1000).next_attempt(1_000_000, 1_000_500) == 1_000_800
+
+
 def test_a_lifetime_of_zero_is_one_attempt():
     schedule = RetrySchedule(300, 4000, 0, 0)
     assert schedule.expired("a@example.com", 1_000_000, 1_000_000)

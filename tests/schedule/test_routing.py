@@ -56,6 +56,33 @@ def test_mail_to_the_local_double_bounce_address_is_discarded(address_class, dis
     assert isinstance(found, tuple) is discarded
 
 
+def test_mail_by_a_deferred_transport_waits_until_somebody_asks_for_it():
+    router = Router("+-", "double-bounce", ("smtp", "scan"))
+    recipient, answer = Recipient(7, "a@b.example"), Resolved("a@b.example", "smtp", "b.example", "default")
+    for content_filter, wanted, transport, nexthop in (
+        ("", False, "retry", "4.3.2 deferred transport"),
+        ("", True, "smtp", "b.example"),
+        ("scan:here", False, "retry", "4.3.2 deferred transport"),
+        ("other:here", False, "other", "here"),
+    ):
+        [[found], settled] = router.route([recipient], [answer], content_filter, wanted=wanted)
+        assert (found.transport, found.nexthop, settled) == (transport, nexthop, [])
+
+
+def test_routes_stand_in_the_order_of_domains_and_addresses():
+    given = ["b@z.example", "A@b.example", "c.2@Z.example", "c@z.example", "a@z.example"]
+    answers = [Resolved(address, "smtp", "h", "default") for address in given]
+    routes, _ = ROUTER.route([Recipient(number, address) for number, address in enumerate(given)], answers)
+    ordered = ["A@b.example", "a@z.example", "b@z.example", "c.2@Z.example", "c@z.example"]
+    assert [route.recipient.address for route in routes] == ordered
+
+
+def test_a_recipient_that_gets_another_address_keeps_the_first():
+    answer = Resolved("a@b.example", "smtp", "b.example", "default")
+    routes, _ = ROUTER.route([Recipient(1, "a%b.example@here")], [answer])
+    assert routes[0].recipient.original == "a%b.example@here"
+
+
 def test_too_few_answers_defer_all():
     recipients = [Recipient(1, "a@b"), Recipient(2, "c@d")]
     routes, settled = ROUTER.route(recipients, [Resolved("a@b", "smtp", "b", "default")])

@@ -2,11 +2,10 @@
 
 import pytest
 
-from pyfix.schedule.destination import Concurrency
+from pyfix.schedule.limits import Concurrency, SchedulerLimits, TransportLimits
 from pyfix.schedule.message import Message, Route, Trouble
 from pyfix.schedule.retry import RetrySchedule
-from pyfix.schedule.scheduler import Deliver, End, Record, Refill, Scheduler, SchedulerLimits
-from pyfix.schedule.transport import TransportLimits
+from pyfix.schedule.scheduler import Deliver, End, Record, Refill, Scheduler
 from pyfix.service.delivery import Delivered, Outcome, Recipient
 
 GONE = Trouble("4.3.0", "mail transport unavailable")
@@ -114,13 +113,40 @@ def test_the_process_limit_holds_over_all_destinations():
     assert len(deliveries(scheduler.actions())) == 1
 
 
-def test_destinations_take_turns():
-    scheduler = make(smtp=TransportLimits(Concurrency(initial=9, limit=9), process_limit=4))
-    for n in range(8):
+def test_mail_is_served_in_the_order_of_its_coming_unless_its_destination_is_busy():
+    scheduler = make(smtp=TransportLimits(Concurrency(initial=2, limit=2), process_limit=4))
+    for n in range(4):
         send(scheduler, f"big{n}", route(1, "big.example"))
     send(scheduler, "small", route(1, "small.example"))
+    started = deliveries(scheduler.actions())
+    assert [d.entry.message.queue_id for d in started] == ["big0", "big1", "small"]
+    scheduler.answered(started[2], sent(started[2]), 0.0)
+    scheduler.answered(started[0], sent(started[0]), 0.0)
+    assert [d.entry.message.queue_id for d in deliveries(scheduler.actions())] == ["big2"]
+
+
+def test_the_destinations_of_a_message_take_turns():
+    scheduler = make(smtp=TransportLimits(Concurrency(initial=9, limit=9), recipient_limit=2, process_limit=5))
+    send(scheduler, "A", *(route(n, f"{'abc'[n // 6]}.example") for n in range(18)))
     started = [d.entry.nexthop for d in deliveries(scheduler.actions())]
-    assert started == ["big.example", "small.example", "big.example", "big.example"]
+    assert started == ["a.example", "b.example", "c.example", "a.example", "b.example"]
+
+
+def test_transports_take_turns():
+    scheduler = make()
+    for n in range(3):
+        send(scheduler, f"S{n}", route(1))
+    send(scheduler, "L", route(1, "here", "local"))
+    assert [d.transport.name for d in deliveries(scheduler.actions())] == ["smtp", "local", "smtp", "smtp"]
+
+
+def test_the_recipients_of_a_single_message_are_delivered_alone_within_one_window():
+    scheduler = make(smtp=TransportLimits(Concurrency(initial=2, limit=2)))
+    message = Message("A", "owner@example.org", 0, single=True)
+    scheduler.admit(message)
+    scheduler.submit(message, [route(n) for n in range(3)])
+    started = deliveries(scheduler.actions())
+    assert [[r.offset for r in d.entry.recipients] for d in started] == [[0], [1]]
 
 
 def test_a_dead_destination_defers_what_waits_and_what_comes():
@@ -155,6 +181,19 @@ def test_a_dead_destination_lives_again_when_its_time_is_over():
     assert scheduler.wake_at is None
     send(scheduler, "C", route(1))
     assert [d.entry.message.queue_id for d in deliveries(scheduler.actions())] == ["C"]
+
+
+def test_only_so_many_dead_destinations_are_remembered():
+    scheduler = make(recipient_limit=10, smtp=TransportLimits(Concurrency(initial=1, limit=1)))
+    for n in range(50):
+        message = send(scheduler, f"Q{n}", route(1, f"d{n}.example"))
+        [delivery] = deliveries(scheduler.actions())
+        scheduler.answered(delivery, deferred(delivery, unreachable="no"), 0.0)
+        [record] = scheduler.actions()
+        scheduler.recorded(message, record.settled)
+        scheduler.ended(message)
+    [transport] = scheduler._transports.values()
+    assert len(transport.destinations) == 10
 
 
 def test_a_failed_transport_defers_its_mail_only():
@@ -262,40 +301,53 @@ def test_the_active_limit():
     assert scheduler.room
 
 
-def test_the_recipient_limit_counts_over_all_messages():
-    scheduler = make(recipient_limit=3)
-    first = send(scheduler, "A", route(1), route(2))
-    assert scheduler.room
-    second = send(scheduler, "B", route(1), route(2))
-    assert not scheduler.room
-    scheduler.ended(first)
-    assert scheduler.room
-    scheduler.ended(second)
-
-
-def test_a_single_message_may_pass_the_recipient_limit():
-    scheduler = make(recipient_limit=1)
-    assert scheduler.room
-    message = send(scheduler, "A", route(1), route(2))
-    assert complete(scheduler, scheduler.actions()) == ["A"]
-    assert message.queue_id not in scheduler
+def test_the_recipient_limit_is_for_what_is_read_at_first():
+    scheduler = make(recipient_limit=30)
+    assert scheduler.first_batch == 30
+    send(scheduler, "A", *(route(n) for n in range(12)))
+    assert (scheduler.first_batch, scheduler.room) == (18, True)
+    send(scheduler, "B", *(route(n) for n in range(12)))
+    # qmgr_message_recipient_minimum
+    assert (scheduler.first_batch, scheduler.room) == (10, True)
+    assert complete(scheduler, scheduler.actions()) == ["A", "B"]
+    assert scheduler.first_batch == 30
+    assert scheduler.recipients == 0
 
 
 def test_a_message_with_more_recipients_in_its_file_is_refilled():
     scheduler = make()
     message = send(scheduler, "A", route(1), more=True)
-    [delivery] = deliveries(scheduler.actions())
-    scheduler.answered(delivery, sent(delivery), 0.0)
-    [record] = scheduler.actions()
-    scheduler.recorded(message, record.settled)
-    assert scheduler.actions() == [Refill(message)]
-    scheduler.submit(message, [route(2)])
-    [delivery] = deliveries(scheduler.actions())
-    assert [r.offset for r in delivery.entry.recipients] == [2]
-    scheduler.answered(delivery, sent(delivery), 0.0)
-    [record] = scheduler.actions()
-    scheduler.recorded(message, record.settled)
+    refill, deliver = scheduler.actions()
+    assert refill == Refill(message, 5000)
+    scheduler.submit(message, [route(2), route(3)])
+    # They join what has not been started; this has.
+    [second] = deliveries(scheduler.actions())
+    assert [r.offset for r in second.entry.recipients] == [2, 3]
+    for delivery in (deliver.delivery, second):
+        scheduler.answered(delivery, sent(delivery), 0.0)
+    first, last = scheduler.actions()
+    scheduler.recorded(message, first.settled)
+    assert scheduler.actions() == []
+    scheduler.recorded(message, last.settled)
     assert scheduler.actions() == [End(message)]
+
+
+@pytest.mark.parametrize(
+    ("limit", "groups"), [(3, [[1, 2, 3], [4, 5]]), (2, [[1, 2], [3, 4], [5]]), (0, [[1, 2, 3, 4, 5]])]
+)
+def test_recipients_that_are_read_later_join_those_that_still_wait(limit, groups):
+    scheduler = make(smtp=TransportLimits(Concurrency(initial=1, limit=1), recipient_limit=limit))
+    send(scheduler, "busy", route(0))
+    [delivery] = deliveries(scheduler.actions())
+    message = send(scheduler, "A", route(1), route(2), more=True)
+    assert scheduler.actions() == [Refill(message, 5000)]
+    scheduler.submit(message, [route(n) for n in (3, 4, 5)])
+    found = []
+    for _ in groups:
+        scheduler.answered(delivery, sent(delivery), 0.0)
+        [delivery] = deliveries(scheduler.actions())
+        found.append([r.offset for r in delivery.entry.recipients])
+    assert found == groups
 
 
 def test_withdrawn_mail_starts_no_delivery():
@@ -350,13 +402,33 @@ def test_reload_changes_limits():
     assert [len(d.entry.recipients) for d in deliveries(scheduler.actions())] == [1, 1, 1]
 
 
+def test_reload_keeps_what_waits_and_changes_what_it_may_do():
+    scheduler = make(smtp=TransportLimits(Concurrency(initial=3, limit=3)))
+    for n in range(9):
+        send(scheduler, f"Q{n}", route(1))
+    flying = deliveries(scheduler.actions())
+    assert len(flying) == 3
+    scheduler.reload(SchedulerLimits(), lambda _name: TransportLimits(Concurrency(initial=1, limit=1)))
+    for delivery in flying[:2]:
+        scheduler.answered(delivery, sent(delivery), 0.0)
+    assert deliveries(scheduler.actions()) == []
+    scheduler.answered(flying[2], sent(flying[2]), 0.0)
+    order = []
+    while started := deliveries(scheduler.actions()):
+        assert len(started) == 1
+        order.append(started[0].entry.message.queue_id)
+        scheduler.answered(started[0], sent(started[0]), 0.0)
+    assert order == ["Q3", "Q4", "Q5", "Q6", "Q7", "Q8"]
+
+
 def test_an_idle_scheduler_remembers_nothing():
     scheduler = make()
     for n in range(50):
         send(scheduler, f"Q{n}", route(1, f"d{n}.example"), route(2, "here", "local"))
     assert len(complete(scheduler, scheduler.actions())) == 50
     assert scheduler.active == 0
-    assert scheduler._transports == {}
+    assert all(not transport.destinations for transport in scheduler._transports.values())
+    assert scheduler.wake_at is None
     assert scheduler.room
 
 

@@ -7,7 +7,7 @@ from pyfix.service.client import Unread
 from pyfix.service.cycle import Cycle
 from pyfix.service.delivery import Delivered, Recipient
 from pyfix.spool.active import ActiveFile
-from pyfix.spool.queue_file import Envelope
+from pyfix.spool.envelope import Envelope
 
 ANSWER = Delivered(())
 

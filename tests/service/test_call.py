@@ -13,9 +13,10 @@ from pyfix.service.blocking import BlockingClient, serve_blocking
 from pyfix.service.calling import Codec, Unavailable
 from pyfix.service.client import Client
 from pyfix.service.crowd import Crowd
-from pyfix.service.dispatch import ExpectedMore, Implementation, InvalidParameter
+from pyfix.service.dispatch import Implementation
 from pyfix.service.interface import Fd, Interface, Method, Nothing, ServiceError
 from pyfix.service.server import Server
+from pyfix.service.varlink import ExpectedMore, InvalidParameter
 from pyfix.system.unix import BlockingChannel, connect
 
 

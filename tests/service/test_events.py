@@ -52,6 +52,10 @@ EXAMPLES = {
     "LOST_LINES": None,
     "NOTICE": (events.notice(QUEUE_ID, "sender non-delivery notification", "B1"), OWN | {"PYFIX_RELATED_ID": "B1"}),
     "NO_SPACE": (events.no_space("1 bytes < 2"), {"PYFIX_REASON": "1 bytes < 2"}),
+    "PROBED": (
+        delivery("undeliverable", "5.1.1"),
+        DELIVERY | {"PYFIX_STATUS": "undeliverable", "PYFIX_DSN": "5.1.1"},
+    ),
     "PIPELINED": (events.pipelined("DATA", "x", "n", "192.0.2.1"), CLIENT),
     "RECEIVED": (events.client(QUEUE_ID, "n", "192.0.2.1"), OWN | CLIENT),
     "REJECTED": (REJECT, REJECTED | CLIENT),

@@ -5,13 +5,15 @@ import subprocess
 
 import pytest
 
-from pyfix.service import anvil, bounce, cleanup, delivery, postdrop, queue, resolver, rewrite, showq
+from pyfix.service import anvil, bounce, cleanup, delivery, flush, postdrop, queue, resolver, rewrite, showq
 
 INTERFACES = [
     anvil.INTERFACE,
     bounce.INTERFACE,
     cleanup.INTERFACE,
     delivery.INTERFACE,
+    flush.FLUSH,
+    flush.REGISTER,
     postdrop.INTERFACE,
     queue.QUEUE,
     queue.CONTROL,
@@ -31,9 +33,13 @@ def test_types_methods_and_errors_are_described():
     assert "attributes: [string]string" in text
 
 
+def test_an_error_of_a_kind_is_described():
+    assert "error Denied (user: string, uid: int)" in showq.INTERFACE.description()
+
+
 def test_enumerations_are_described():
     text = queue.CONTROL.description()
-    assert "action: (delete, hold, release, requeue)" in text
+    assert "action: (delete, hold, release, requeue, expire)" in text
 
 
 def test_optional_values_are_described():

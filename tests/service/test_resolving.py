@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from pyfix.service import resolving
-from pyfix.service.dispatch import ExpectedMore
 from pyfix.service.resolving import Resolver
 from pyfix.service.rewrite import Resolved, ResolveReply
+from pyfix.service.varlink import ExpectedMore
 
 
 class Rewrite:

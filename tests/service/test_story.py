@@ -110,6 +110,12 @@ def test_the_newest_messages_of_an_address(log):
     assert log().recent("s@", 10) == []
 
 
+def test_an_address_is_found_in_the_form_that_lines_have():
+    text = 'Nov 22 15:57:04 mx pyfix/qmgr[12]: 4dVBkT0Qz8z1: from=<"odd user"@e>, size=300, nrcpt=1 (queue active)\n'
+    for address in ("odd user@e", '"odd user"@e'):
+        assert [line.queue_id for line in file_log(text).recent(address, 10)] == ["4dVBkT0Qz8z1"]
+
+
 def test_refusals_are_among_what_an_address_has(log):
     message, refusal = log().recent("x@y", 10)
     assert (message.queue_id, refusal.queue_id) == ("4dVBkT0Qz8z1", "")

@@ -7,8 +7,9 @@ import pytest
 
 from pyfix.spool import active
 from pyfix.spool.active import ActiveQueue, AlreadyRunning
+from pyfix.spool.envelope import NewMessage, NewRecipient
 from pyfix.spool.log import LogEntry, append, read
-from pyfix.spool.queue_file import NewMessage, NewRecipient, QueueFileWriter
+from pyfix.spool.queue_file import QueueFileWriter
 
 NOW = 1_795_364_681
 
@@ -77,6 +78,46 @@ def test_a_file_whose_sync_is_under_way_is_left_alone(spool, queue):
     assert activate(queue, queue_id) is not None
 
 
+@pytest.fixture
+def nobody(spool):
+    """Acts as another user than root, who owns the queue."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may give files away")
+    for path in (spool.root, *(entry.path for entry in os.scandir(spool.root))):
+        os.chown(path, 65534, 65534)
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+@pytest.mark.parametrize(("mode", "reason"), [(0o700, "Permission denied"), (0o744, "it belongs to user 0")])
+def test_files_of_somebody_else_stay_and_are_told_once(spool, corrupt, bogus, nobody, mode, reason):
+    os.seteuid(0)
+    queue_id, other = put(spool, 1), put(spool, 2)
+    os.chmod(spool.path("incoming", queue_id), mode, dir_fd=spool.descriptor)
+    os.chown(spool.path("incoming", other), 65534, 65534, dir_fd=spool.descriptor)
+    os.seteuid(65534)
+    queue = ActiveQueue(spool, lambda *told: corrupt.append(told), bogus.append)
+    for _ in range(2):
+        assert activate(queue, queue_id) is None
+    assert activate(queue, other) is not None
+    assert queues_of(spool, queue_id) == "incoming"
+    assert (corrupt, bogus) == ([], [f"incoming/{queue_id}: {reason}"])
+    queue.close()
+
+
+def test_directories_of_somebody_else_are_told_once(spool, bogus, nobody):
+    os.seteuid(0)
+    put(spool, 1, queue="deferred", mtime=NOW - 5)
+    os.chmod("deferred/1", 0o700, dir_fd=spool.descriptor)
+    os.seteuid(65534)
+    queue = ActiveQueue(spool, lambda *_: None, bogus.append)
+    for _ in range(2):
+        assert list(filter(None, queue.due("deferred", NOW, lambda *_: None))) == []
+    assert bogus == ["deferred/1"]
+    queue.close()
+
+
 def test_what_is_not_there_is_no_message(spool, queue):
     unfinished = spool.create("10009ABCDEF")
     assert activate(queue, "10009ABCDEF") is None
@@ -96,7 +137,7 @@ def test_a_defer_log_is_forgotten_when_the_next_attempt_begins(spool, queue):
     file, _ = activate(queue, queue_id, "deferred")
     assert list(read(spool, "defer", queue_id)) == []
     assert file.notice_due
-    assert queue.has_bounce_log(file)
+    assert queue.has_log(file, "bounce")
 
 
 def test_marks(spool, queue):

@@ -107,16 +107,6 @@ def test_files_are_found_under_another_hash_depth(spool, root, place):
     assert _ids(spool, "active") == [QUEUE_ID]
 
 
-def test_restructure_puts_files_where_they_belong(spool, root):
-    (root / "deferred/8/F").mkdir(parents=True)
-    path = root / "deferred/8/F" / QUEUE_ID
-    path.write_bytes(b"mail")
-    path.chmod(0o700)
-    assert spool.restructure("deferred") == 1
-    assert spool.restructure("deferred") == 0
-    assert (root / "deferred/8" / QUEUE_ID).exists()
-
-
 def test_a_hashed_setting_of_another_kind(spool, root):
     flat = Spool(spool.root, (), 1)
     _put(spool, "deferred")
@@ -237,16 +227,6 @@ def test_repair_removes_postfix_temporary_files_only_after_a_day(spool, root):
     _age(root, "maildrop/123456.7890", 1000)
     assert spool.repair(2000).removed == ()
     assert spool.repair(1000 + 86_401).removed == ("123456.7890",)
-
-
-def test_purge_removes_only_old_leftovers(spool, root):
-    _put(spool, "incoming")
-    _age(root, f"incoming/{QUEUE_ID}")
-    (root / "incoming" / OTHER_ID).touch(0o600)
-    _age(root, f"incoming/{OTHER_ID}")
-    assert spool.purge(["incoming"], 1000) == 0
-    assert spool.purge(["incoming"], 2000) == 1
-    assert _ids(spool, "incoming") == [QUEUE_ID]
 
 
 def test_free_space_is_that_of_the_file_system(spool):

@@ -9,8 +9,9 @@ import pytest
 from pyfix.spool import log
 from pyfix.spool.content import read_content
 from pyfix.spool.directories import Spool
+from pyfix.spool.envelope import NewMessage, NewRecipient
 from pyfix.spool.maildrop import MaildropWriter, NewSubmission, read_submission
-from pyfix.spool.queue_file import NewMessage, NewRecipient, QueueFileWriter, mark_done, read_envelope
+from pyfix.spool.queue_file import QueueFileWriter, mark_done, read_envelope
 from pyfix.spool.queue_id import QueueIds
 
 pytestmark = pytest.mark.system

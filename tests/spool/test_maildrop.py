@@ -3,7 +3,9 @@ import os
 import pytest
 
 from pyfix.spool.content import read_content
+from pyfix.spool.envelope import NewMessage, NewRecipient
 from pyfix.spool.maildrop import BadSubmission, MaildropWriter, NewSubmission, check, read_submission
+from pyfix.spool.queue_file import QueueFileWriter
 from pyfix.spool.record import CorruptFile, encode
 
 QUEUE_ID = "4jXZ1m485RzD2qY"
@@ -63,9 +65,30 @@ def test_the_null_sender_and_recipients_to_be_extracted(stored):
     assert found.recipients == ()
 
 
+def test_a_report_and_a_return_path_of_its_own(stored):
+    found = read_submission(stored(_with(trace_flags=1024, verp_delimiters="+=")))
+    assert found.attributes == {"rewrite_context": "local", "trace_flags": "1024"}
+    assert found.verp_delimiters == "+="
+
+
 def test_recipients_behind_the_content(stored):
     found = read_submission(stored(SUBMISSION, recipients=["z@example.org"]))
     assert [r.address for r in found.recipients] == ["x@example.org", "y@example.org", "z@example.org"]
+
+
+def test_a_requeued_message_has_what_it_had_but_what_cleanup_finds_out_again(spool):
+    writer = QueueFileWriter(spool.create(QUEUE_ID, "maildrop"))
+    recipients = (NewRecipient("x@example.org", "o@example.org", "rfc822;o@example.org", 2),)
+    writer.begin(NewMessage("a@example.net", 1, 1, recipients, attributes={"log_ident": "x"}))
+    writer.write_content(CONTENT)
+    writer.finish(attributes={"message_id": "<1@x>"})
+    writer.commit()
+    descriptor = spool.open("maildrop", QUEUE_ID)
+    found = read_submission(descriptor)
+    os.close(descriptor)
+    assert found.requeued
+    assert found.attributes == {"log_ident": "x"}
+    assert [(r.address, r.orcpt, r.notify) for r in found.recipients] == [("x@example.org", "rfc822;o@example.org", 2)]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import pytest
 
 from pyfix.spool import log
 from pyfix.spool.content import read_content
+from pyfix.spool.envelope import QueuedRecipient
 from pyfix.spool.maildrop import read_submission
-from pyfix.spool.queue_file import QueuedRecipient, read_envelope
+from pyfix.spool.queue_file import read_envelope
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

@@ -4,15 +4,16 @@ import tracemalloc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pyfix.spool import record
 from pyfix.spool.content import read_content
+from pyfix.spool.envelope import WARNED, NewMessage, NewRecipient
 from pyfix.spool.queue_file import (
-    NewMessage,
-    NewRecipient,
     QueueFileWriter,
     from_xtext,
     mark_done,
+    mark_warned,
     read_envelope,
     read_recipients,
     to_xtext,
@@ -316,3 +317,27 @@ def test_an_aborted_file_is_gone(spool):
     writer.write_content(CONTENT)
     writer.abort()
     assert list(spool.scan("incoming")) == []
+
+
+def test_a_warning_is_marked_in_place(stored):
+    descriptor = stored()
+    size, before = os.fstat(descriptor).st_size, read_envelope(descriptor)
+    mark_warned(descriptor, before)
+    after = read_envelope(descriptor)
+    assert (before.warn_time, after.warn_time) == (MESSAGE.warn_time, WARNED)
+    assert (after.recipients, after.attributes, os.fstat(descriptor).st_size) == (
+        before.recipients,
+        before.attributes,
+        size,
+    )
+    with pytest.raises(CorruptFile):
+        mark_warned(descriptor, before)
+    assert read_envelope(descriptor) == after
+
+
+@pytest.mark.parametrize("origin", [True, False])
+def test_what_the_sender_wants_to_know_comes_back(stored, origin):
+    message = replace(MESSAGE, verp_delimiters="+=", attributes={"trace_flags": "1024"})
+    envelope = read_envelope(stored(message), origin=origin)
+    assert (envelope.verp_delimiters, envelope.trace_flags) == ("+=", 1024)
+    assert "trace_flags" not in envelope.attributes

@@ -150,9 +150,9 @@ def test_a_pointer_to_zero_leads_nowhere(stored):
 @pytest.mark.parametrize("first", [b"", encode(b"N", b"x")], ids=["alone", "with text"])
 def test_pointers_in_a_circle_are_noticed(stored, first):
     data = encode(b"A", b"a=b") + first + encode(b"p", b"5")
-    with pytest.raises(CorruptFile, match="too many reverse jump"):
+    with pytest.raises(CorruptFile, match=r"too many reverse jump|in a circle"):
         _all(stored(data))
-    with pytest.raises(CorruptFile, match="too many reverse jump"):
+    with pytest.raises(CorruptFile, match=r"too many reverse jump|in a circle"):
         reader = stored(data, 5)
         while reader.read_text():
             pass

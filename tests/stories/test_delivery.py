@@ -1,6 +1,7 @@
 """What happens to mail: delivered, deferred and retried, bounced. The whole system, started by ``pyfix up``."""
 
 import asyncio
+import json
 import os
 import pwd
 import re
@@ -131,6 +132,29 @@ def test_a_temporary_refusal_is_no_failure(system):
         system.wait_log(rf"{line[1]}: to=<grey@remote\.example>, .*status=sent")
 
 
+def test_postsuper_holds_and_expires_mail_of_a_running_system(system):
+    """Held mail does not expire; released with no time left it is returned after the next attempt."""
+    submit(system, "given-up@remote.example", f"{USER}@mail.example.com")
+    line = system.wait_log(r"(\w+): to=<given-up@remote\.example>, .*status=deferred")
+    queue_id = line[1]
+    assert system.run("postsuper", "-h", queue_id).stderr.splitlines() == [
+        f"postsuper: {queue_id}: placed on hold",
+        "postsuper: Placed on hold: 1 message",
+    ]
+    assert system.run("postsuper", "-e", queue_id).stderr.startswith(f"postsuper: {queue_id}: expired\n")
+    (listed,) = map(json.loads, system.run("postqueue", "-j").stdout.splitlines())
+    assert (listed["queue_name"], listed["queue_id"], listed["forced_expire"]) == ("hold", queue_id, True)
+    assert system.run("postqueue", "-f").returncode == 0
+    assert system.run("postsuper", "-f", queue_id).stderr.splitlines() == [
+        f"postsuper: {queue_id}: released from hold",
+        "postsuper: Force-expired: 0 messages",
+        "postsuper: Released from hold: 1 message",
+    ]
+    system.wait_log(f"{queue_id}: from=<{USER}@mail\\.example\\.com>, status=force-expired, returned to sender")
+    system.wait_log(f"{queue_id}: removed")
+    system.wait_empty()
+
+
 def test_an_unknown_user_comes_back_to_the_sender(system):
     """From sendmail, where no SMTP server refuses the recipient first."""
     before = len(system.maildir(USER))
@@ -140,6 +164,31 @@ def test_an_unknown_user_comes_back_to_the_sender(system):
     notice = system.wait_log(f"{line[1]}: sender non-delivery notification: (\\w+)")
     system.wait_log(f"{notice[1]}: removed")
     assert 'unknown user: "nobody-here"' in system.maildir(USER)[before].decode()
+
+
+@pytest.mark.parametrize(
+    ("option", "who", "status", "delivered"),
+    [("-bv", USER, "deliverable", 0), ("-bv", "nobody-here", "undeliverable", 0), ("-v", USER, "sent", 1)],
+)
+def test_a_report_is_sent_to_who_asks_for_it(system, option, who, status, delivered):
+    before, start = len(system.maildir(USER)), len(system.log_text())
+    address = f"{who}@mail.example.com"
+
+    def told():
+        return re.search(r"(\w+): sender delivery status notification: (\w+)", system.log_text()[start:])
+
+    done = system.run("sendmail", option, "-f", f"{USER}@mail.example.com", address, input=MESSAGE)
+    said = f"Mail Delivery Status Report will be mailed to <{USER}@mail.example.com>.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+    system.wait_until(told, "a report")
+    message, report = told().groups()
+    for queue_id in (message, report):
+        system.wait_log(f"{queue_id}: removed")
+    assert re.search(rf"{message}: to=<{address}>, relay=local, .*status={status} ", system.log_text())
+    contents = [content.decode() for content in system.maildir(USER)[before:]]
+    assert len(contents) == 1 + delivered
+    [content] = [content for content in contents if "Subject: Mail Delivery Status Report\n" in content]
+    assert f"Final-Recipient: rfc822; {address}\n" in content
 
 
 def test_an_unknown_user_is_refused_at_rcpt(system):
@@ -183,7 +232,19 @@ def test_the_log_tells_the_whole_story(system):
         assert re.search(pattern, text), (text, pattern)
     traced = system.run("pyfix", "trace", line[1])
     assert traced.returncode == 0
-    assert "status=sent" in traced.stdout
+    assert f"{line[1]}  from <teller@example.com>, " in traced.stdout
+    assert re.search(r"^now      removed .*, after [\d.]+s in the queue$", traced.stdout, re.MULTILINE)
+    assert re.search(
+        r"^to       story@remote\.example  sent 2\.0\.0  [\d.]+s = [\d./]+  127\.", traced.stdout, re.MULTILINE
+    )
+    shown = system.run("pyfix", "top", "--once", "--prefix", str(system.directory)).stdout
+    assert re.search(
+        r"^per minute  received [1-9]\d*  delivered [1-9]\d*  deferred \d+  bounced \d+$", shown, re.MULTILINE
+    )
+    assert re.search(
+        r"^messages    maildrop 0  incoming 0  active \d+  deferred \d+  hold 0  corrupt 0$", shown, re.MULTILINE
+    )
+    assert re.search(r"^pyfix-qmgr +1 +\d+\.\d MiB +- +\d+\.\d s$", shown, re.MULTILINE)
     assert b"Received: from " in arrived[0]
     assert b"ESMTP id " + line[1].encode() in arrived[0]
 

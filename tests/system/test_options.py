@@ -33,3 +33,18 @@ def test_fatal_ends_with_its_status(capsys):
         COMMAND.fatal("no more", 75)
     assert end.value.code == 75
     assert capsys.readouterr().err == "postx: warning: odd\npostx: fatal: no more\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain é €", "plain é €"),
+        ("a\x1b[31m\x07\t\x7f\x9b", "a?[31m????"),
+        ("\udcff\r", "??"),
+        ("two\nlines", "two?lines"),
+    ],
+    ids=["text", "controls", "bytes", "lines"],
+)
+def test_nothing_in_a_text_controls_a_terminal(text, shown, capsys):
+    COMMAND.warning(text)
+    assert capsys.readouterr().err == f"{COMMAND.name}: warning: {shown}\n"

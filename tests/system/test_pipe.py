@@ -1,6 +1,7 @@
 """Pipes in an event loop."""
 
 import asyncio
+import errno
 import os
 
 import pytest
@@ -31,6 +32,29 @@ def test_everything_arrives_however_large() -> None:
         assert await got == b"".join(chunks)
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(reading)
+
+    asyncio.run(main())
+
+
+def test_what_could_not_be_read_comes_out_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a failed read the next pipe's content is that pipe's, and nothing of the failed one's."""
+    real_read = os.read
+
+    def failing_read(_fd: int, _size: int) -> bytes:
+        monkeypatch.setattr(os, "read", real_read)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async def main() -> None:
+        for content, failing in ((b"first", True), (b"second", False)):
+            reading, writing = open_pipe()
+            os.write(writing, content)
+            os.close(writing)
+            if failing:
+                monkeypatch.setattr(os, "read", failing_read)
+                with pytest.raises(OSError, match="Input/output error"):
+                    await read(reading)
+            else:
+                assert await read(reading) == content
 
     asyncio.run(main())
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pyfix.system.usage import is_running, usage
+from pyfix.system.usage import is_running, load, usage, with_children
 
 pytestmark = pytest.mark.system
 
@@ -39,3 +39,21 @@ def test_a_process_and_its_children_are_counted(tmp_path):
 
 def test_this_process_runs():
     assert is_running(os.getpid())
+
+
+def test_what_a_tree_of_processes_has_taken():
+    script = (
+        "import os, sys; child = os.fork(); sum(range(3_000_000)); print(flush=True); sys.stdin.read(); "
+        "child and os.wait()"
+    )
+    command = [sys.executable, "-IS", "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert [process.stdout.readline() for _ in range(2)] == [b"\n"] * 2
+        tree = with_children([process.pid])[process.pid]
+        used = load(tree)
+        assert (len(tree), tree[0], used.processes) == (2, process.pid, 2)
+        assert used.memory > 2 << 20
+        assert 0.01 < used.cpu_seconds < 10
+        process.communicate()
+    assert load(tree) == (0, 0, 0.0)
+    assert with_children([process.pid]) == {process.pid: [process.pid]}

@@ -17,7 +17,7 @@ FILES = sorted(UNITS.iterdir())
 HANDLES = {"pyfix.service", "pyfix-check.service", "stop-pyfix.service"}
 SERVICES = [path for path in FILES if path.suffix == ".service" and path.name not in HANDLES]
 SOCKETS = [path for path in FILES if path.suffix == ".socket"]
-PUBLIC = {"pyfix-control.socket", "pyfix-postdrop.socket", "pyfix-showq.socket"}
+PUBLIC = {"pyfix-control.socket", "pyfix-flush.socket", "pyfix-postdrop.socket", "pyfix-showq.socket"}
 
 BLOCK = {
     "CapabilityBoundingSet": [""],
@@ -72,6 +72,7 @@ BLOCK = {
 }
 
 EXCEPTIONS = {
+    "flush": {"PrivateUsers", "ProtectHostname"},
     "local": {"CapabilityBoundingSet", "PrivateUsers", "ProtectHome", "ProtectHostname", "SystemCallFilter"},
     "postdrop": {"PrivateUsers", "ProtectHostname"},
     "qmgr": {"PrivateUsers", "ProtectHostname"},

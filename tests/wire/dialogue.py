@@ -1,9 +1,21 @@
 """A driver of the SMTP server machine that answers at once, for tests."""
 
-from pyfix.wire.envelope import Mail, Rcpt
 from pyfix.wire.reply import Reply
 from pyfix.wire.smtp_command import GO_AHEAD, ehlo_reply, helo_reply
-from pyfix.wire.smtp_dialogue import Begin, Close, Content, Delay, End, Hello, Notice, Settings, Verify, Wait
+from pyfix.wire.smtp_dialogue import (
+    Begin,
+    Close,
+    Content,
+    Delay,
+    End,
+    Hello,
+    Mail,
+    Notice,
+    Rcpt,
+    Settings,
+    Verify,
+    Wait,
+)
 from pyfix.wire.smtp_server import SmtpServer
 
 DEFAULTS = {
@@ -27,6 +39,7 @@ DEFAULTS = {
     "forbidden_commands": frozenset({b"CONNECT", b"GET", b"POST"}),
     "forbid_non_letters": True,
     "noop_commands": frozenset(),
+    "soft_bounce": False,
     "discard_ehlo_keywords": frozenset(),
     "output_limit": 65536,
 }

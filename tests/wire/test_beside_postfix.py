@@ -18,9 +18,8 @@ import oracle
 import pytest
 from wire.dialogue import Driver
 
-from pyfix.wire.envelope import Mail, Rcpt
 from pyfix.wire.reply import Reply
-from pyfix.wire.smtp_dialogue import Verify
+from pyfix.wire.smtp_dialogue import Mail, Rcpt, Verify
 
 pytestmark = pytest.mark.system
 

@@ -1,7 +1,8 @@
 import pytest
 
 from pyfix.wire.command import split_command
-from pyfix.wire.envelope import Mail, Rcpt, parse_mail, parse_rcpt
+from pyfix.wire.envelope import parse_mail, parse_rcpt
+from pyfix.wire.smtp_dialogue import Mail, Rcpt
 
 
 def mail(text, **options):
@@ -26,6 +27,24 @@ def rcpt(text, **options):
 )
 def test_mail(line, expected):
     assert mail(line) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("MAIL FROM:<a@b> XVERP", "+="),
+        ("MAIL FROM:<a@b> xverp=-=", "-="),
+        ("MAIL FROM:<a@b> XVERP= SIZE=1", "501 5.5.4 Error: XVERP needs two characters from -=+"),
+        ("MAIL FROM:<a@b> XVERP=+", "501 5.5.4 Error: XVERP needs two characters from -=+"),
+        ("MAIL FROM:<a@b> XVERP=x=", "501 5.5.4 Error: XVERP needs two characters from -=+"),
+        ("MAIL FROM:<a@b> XVERPS", "555 5.5.4 Unsupported option: XVERPS"),
+        ("MAIL FROM:<> XVERP", "503 5.5.4 Error: XVERP requires non-null sender"),
+    ],
+)
+def test_xverp(line, expected):
+    answer = mail(line, verp=("+=", "-=+"))
+    assert (answer.verp_delimiters if isinstance(answer, Mail) else str(answer)) == expected
+    assert not isinstance(mail(line), Mail)
 
 
 @pytest.mark.parametrize(

@@ -23,3 +23,16 @@ def test_forms(reply, wire, text):
 @pytest.mark.parametrize(("code", "positive"), [(250, True), (354, True), (421, False), (550, False)])
 def test_success_and_failure(code, positive):
     assert Reply(code, "", "x").positive is positive
+
+
+@pytest.mark.parametrize(
+    ("reply", "softened"),
+    [
+        (Reply(550, "5.1.1", "x"), Reply(450, "4.1.1", "x")),
+        (Reply(502, "", "x"), Reply(402, "", "x")),
+        (Reply(452, "4.3.1", "x"), Reply(452, "4.3.1", "x")),
+        (Reply(250, "2.0.0", "x"), Reply(250, "2.0.0", "x")),
+    ],
+)
+def test_a_permanent_refusal_can_be_made_a_temporary_one(reply, softened):
+    assert reply.softened() == softened

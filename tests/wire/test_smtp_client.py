@@ -157,6 +157,23 @@ def test_a_message_with_pipelining_goes_out_at_once(step):
     assert machine.accepted == [0]
 
 
+@pytest.mark.parametrize("hello", [PLAIN, PIPELINING])
+def test_a_probe_ends_before_data(hello):
+    machine = ready(hello)
+    machine.begin(TWO._replace(probe=True))
+    sent = machine.data_to_send()
+    found = []
+    for reply in (b"250 ok\r\n", b"250 ok\r\n", b"550 no\r\n"):
+        found += events(machine, reply)
+        sent += machine.data_to_send()
+    assert sent == b"MAIL FROM:<s@example.com>\r\nRCPT TO:<a@example.net>\r\nRCPT TO:<b@example.net>\r\n"
+    assert summary(found) == [("MAIL", 250, -1), ("RCPT", 250, 0), ("RCPT", 550, 1)]
+    assert machine.state is State.STALE
+    machine.reset()
+    events(machine, b"250 ok\r\n")
+    assert machine.reusable
+
+
 def test_a_second_message_on_the_same_connection():
     machine = ready(PIPELINING)
     for _ in range(2):

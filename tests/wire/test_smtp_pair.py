@@ -5,10 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyfix.mail.address import quote_address
-from pyfix.wire.envelope import Mail, Rcpt
 from pyfix.wire.reply import OK, Reply
 from pyfix.wire.smtp_client import Envelope, Limits, Recipient, SmtpClient, State
-from pyfix.wire.smtp_dialogue import NEED_DATA, PAUSED, Begin, Content, End, Hello, Settings
+from pyfix.wire.smtp_dialogue import NEED_DATA, PAUSED, Begin, Content, End, Hello, Mail, Rcpt, Settings
 from pyfix.wire.smtp_server import SmtpServer
 
 SETTINGS = Settings(
@@ -32,6 +31,7 @@ SETTINGS = Settings(
     forbidden_commands=frozenset(),
     forbid_non_letters=True,
     noop_commands=frozenset(),
+    soft_bounce=False,
     discard_ehlo_keywords=frozenset(),
     output_limit=100_000,
 )

@@ -5,9 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wire.dialogue import Driver
 
-from pyfix.wire.envelope import Mail, Rcpt
 from pyfix.wire.reply import Reply
-from pyfix.wire.smtp_dialogue import PAUSED, Delay, End, Hello
+from pyfix.wire.smtp_dialogue import PAUSED, Delay, End, Hello, Mail, Rcpt
 from pyfix.wire.smtp_server import State
 
 ENVELOPE = "EHLO c.example", "MAIL FROM:<a@b.example>", "RCPT TO:<x@mx.example>"
@@ -119,6 +118,7 @@ def test_ehlo_offers():
         discard_ehlo_keywords=frozenset({"DSN", "8BITMIME"}),
     )
     assert bare.say("EHLO c") == "250-mx.example\r\n250-PIPELINING\r\n250-SIZE\r\n250 ENHANCEDSTATUSCODES\r\n"
+    assert "250-VRFY\r\n250-XVERP\r\n250-ENHANCED" in greeted(verp_delimiters="+=").say("EHLO c")
 
 
 def test_hello_names_are_made_safe():
@@ -168,6 +168,17 @@ def test_refused_commands_change_nothing():
     driver.say("MAIL FROM:<a@b>")
     assert driver.machine.hello is None
     assert driver.machine.transaction is None
+
+
+def test_with_soft_bounce_no_refusal_is_permanent():
+    """The first replies are those of Postfix 3.7's ``sendmail -bs``."""
+    driver = greeted(soft_bounce=True)
+    assert driver.say("FOO") == "400 4.5.2 Error: command not recognized\r\n"
+    driver.say("EHLO c")
+    assert driver.say("MAIL FROM:<a@b> FOO=1") == "455 4.5.4 Unsupported option: FOO=1\r\n"
+    assert driver.machine.accounting() == "ehlo=1 mail=0/1 unknown=0/1 commands=1/3"
+    assert driver.send(b"DATA\r\nNOOP\r\n") == b"454 4.5.0 Error: SMTP protocol synchronization\r\n"
+    assert greeted(soft_bounce=True, forbid_bare_newline="reject").send(b"NOOP\n").startswith(b"450 4.5.2 ")
 
 
 @pytest.mark.parametrize("code", [421, 521])

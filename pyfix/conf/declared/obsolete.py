@@ -3,7 +3,7 @@
 # A table: two lines a parameter read better than eight.
 # fmt: off
 PARAMETERS = {
-    "authorized_verp_clients": ("words", "$mynetworks", (), False,
+    "authorized_verp_clients": ("words", "", (), True,
         "The earlier name of smtpd_authorized_verp_clients."),
     "domain_to_ascii": ("text", "", (), False,
         "Not a parameter: a name in Postfix's manual."),
