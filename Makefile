@@ -1,6 +1,7 @@
 # make run [ONCE=1]      pyfix below build/run, with a demonstration; ONCE=1 ends after it
 # make test              all checks and tests
 # make check             what needs no processes: ruff, mypy, floors, unit tests
+# make durability        what the mail system survives: faults, power cuts; LONG=1: all that there are; needs root
 # make install DESTDIR=  as a package would
 # make deb               build/pyfix_*.deb, for Debian 13
 # make rpm               build/pyfix-*.rpm
@@ -11,14 +12,19 @@
 
 PYTHON = build/venv/bin/python
 DESTDIR =
+DURABILITY = PYTHONPATH=tests:. $(PYTHON) -m durability
 
-.PHONY: run test check install deb rpm machine bench-local bench clean
+.PHONY: run test check durability install deb rpm machine bench-local bench clean
 
 run: build/prepared-run
 	@$(PYTHON) tests/run/demonstrate.py $(if $(ONCE),--once) build/run
 
 test: check
 	$(PYTHON) -m pytest -q -m system -n 2 --dist loadfile
+	$(DURABILITY) --where-possible
+
+durability: build/prepared-test
+	$(DURABILITY) $(if $(LONG),--long)
 
 check: build/prepared-test
 	$(PYTHON) -m ruff check
