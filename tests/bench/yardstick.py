@@ -4,7 +4,8 @@ Both run on Debian 13 with systemd, journald without rate limits, TLS off, the s
 load comes from Postfix's own smtp-source and goes to its smtp-sink, inside the same machine. The order of the two
 changes from round to round. Medians and the ratio pyfix/Postfix are printed and written to build/bench.json.
 
-An operation ends when the queue is empty again: what is counted is mail delivered, not mail taken.
+An operation ends when the queue is empty again: what is counted is mail delivered, not mail taken. Then comes what a
+large queue costs (scale.py), once for each of the two.
 """
 
 import argparse
@@ -14,11 +15,11 @@ import statistics
 import sys
 from pathlib import Path
 
-from machine import package, tree
+import scale
+from machine import package, postfix
 from machine.machine import Machine
 
 ROOT = Path(__file__).parents[2]
-JOURNAL = "[Journal]\nRateLimitIntervalSec=0\nRateLimitBurst=0\nStorage=persistent\n"
 TOOLS = "/opt/postfix-tree"
 SETTINGS = """\
 myhostname = mail.bench.test
@@ -36,9 +37,6 @@ local_recipient_maps = proxy:unix:passwd.byname
 smtpd_client_connection_count_limit = 0
 compatibility_level = 3.10
 """
-POSTFIX_ANSWERS = (
-    "postfix postfix/main_mailer_type select Local only\npostfix postfix/mailname string mail.bench.test\n"
-)
 
 # Runs in the machine: times one load, in seconds, until the queue is empty.
 TIMED = r"""
@@ -108,7 +106,7 @@ class System:
 
     def prepare(self):
         """A quiet machine with the benchmark's settings, and a sink."""
-        self.machine.write("/etc/systemd/journald.conf.d/bench.conf", JOURNAL)
+        self.machine.write("/etc/systemd/journald.conf.d/bench.conf", postfix.JOURNAL)
         self.machine.run("systemctl restart systemd-journald; useradd -m bench || true")
         sink = f"chroot {TOOLS} smtp-sink -u nobody 127.0.0.1:2500 500"
         self.machine.run(f"systemd-run --unit=sink -p LogRateLimitIntervalSec=0 {sink}")
@@ -203,7 +201,14 @@ def measure_round(system, messages):
     return values
 
 
-UNITS = {"large": "MB/s", "idle_memory": "MiB", "held_memory": "MiB", "held_greeting": "ms"}
+UNITS = {"large": "MB/s", "idle_memory": "MiB", "held_memory": "MiB", "held_greeting": "ms"} | scale.UNITS
+
+
+def measure_scale(system):
+    """The large queue on one system: {(case, persistent): value}."""
+    print(f"a large queue: {system.name}", file=sys.stderr)
+    scale.prepare(system)
+    return {(case, False): value for case, value in scale.measure(system).items()}
 
 
 def report(rounds):
@@ -239,8 +244,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--messages", type=int, default=2000)
+    parser.add_argument("--no-scale", action="store_true", help="leave the large queue out")
     options = parser.parse_args()
-    postfix_tree = tree.with_packages("postfix", "postfix", answers=POSTFIX_ANSWERS)
+    postfix_tree = postfix.tree()
     tools = [(postfix_tree, TOOLS)]
     with Machine(package.tree(), "pyfix", binds=tools) as ours, Machine(postfix_tree, "postfix", binds=tools) as theirs:
         ours.install(package.build())
@@ -255,7 +261,9 @@ def main():
             for system in systems if number % 2 == 0 else systems[::-1]:
                 print(f"round {number + 1} of {options.rounds}: {system.name}", file=sys.stderr)
                 rounds[system.name].append(measure_round(system, options.messages))
-    rows = report(rounds)
+        rows = report(rounds)
+        if not options.no_scale:
+            rows += report({system.name: [measure_scale(system)] for system in systems})
     out = ROOT / "build" / "bench.json"
     out.write_text(json.dumps(rows, indent=1) + "\n")
     print_table(rows)
