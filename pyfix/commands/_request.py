@@ -40,7 +40,7 @@ class Request:
         self.sender: str | None = None
         self.smtputf8 = False
         # the sender wants a report of: "record" a delivery (-v), "verify" what a delivery would do (-bv)
-        self.trace = ""
+        self.trace = "none"
         self.verbose = 0
         # the delimiters of a variable envelope return path, "" for those of main.cf
         self.verp: str | None = None
@@ -236,7 +236,7 @@ def _check(request: Request) -> None:
         fatal("-qR can be used only in delivery mode")
     if request.flush_id and request.mode != "m":
         fatal("-qI can be used only in delivery mode")
-    if request.trace:
+    if request.trace != "none":
         for unwanted, letter in (
             (request.extract, "t"),
             (request.notify, "N"),

@@ -124,7 +124,7 @@ class Submission:
             self._refused(error)
         except OSError as error:
             self._fatal(f"mail system is down: {error.strerror or error}")
-        if request.trace:
+        if request.trace != "none":
             posix.write(1, f"Mail Delivery Status Report will be mailed to <{self._who()}>.\n".encode())
 
     def _submit(self, envelope: "Mapping[str, object]", *, need_header: bool) -> None:

@@ -51,7 +51,7 @@ from pyfix.tables.table import TableError
 UID_LIMIT = 40
 TOTAL_LIMIT = 200
 _TURN_TIMEOUT = 60.0
-_TRACE_FLAGS = {"": 0, "record": TRACE_RECORD, "verify": TRACE_VERIFY}
+_TRACE_FLAGS = {"none": 0, "record": TRACE_RECORD, "verify": TRACE_VERIFY}
 # More threads than this do not make fsync faster.
 _FSYNC_THREADS = 3
 

@@ -55,13 +55,12 @@ from pyfix.service.role import PER_UID_LIMIT, Role, run_role
 from pyfix.spool.active import ActiveFile, ActiveQueue, AlreadyRunning
 from pyfix.spool.directories import Spool
 from pyfix.spool.envelope import QueuedRecipient
+from pyfix.spool.log import LogEntry
 from pyfix.spool.queue_id import is_queue_id
 from pyfix.system import account
 from pyfix.system.clock import monotonic, now_usec
 
 _CALM, _CROWDED = Announced(), Announced(crowded=True)
-
-
 _EXPIRED = "4.7.0 message is administratively expired"
 
 
@@ -226,9 +225,7 @@ class QueueManager:
     def _give_up(self, message: Message, recipients: Sequence[Recipient]) -> None:
         """Makes no attempt any more: what was the reason of a delay is the one of the failure."""
         file: ActiveFile = message.load
-        settled = [
-            (r, Outcome(r.offset, "deferred", *file.delays[r.offset])) for r in recipients if r.offset in file.delays
-        ]
+        settled = [(r, _delayed(file.delays[r.offset])) for r in recipients if r.offset in file.delays]
         routes = [Route(r, "retry", _EXPIRED, r.address) for r in recipients if r.offset not in file.delays]
         self._scheduler.submit(message, routes, settled, more=file.rest > 0)
 
@@ -261,6 +258,18 @@ class QueueManager:
         if due:
             self._feed.appoint(message.queue_id, due)
         self._scheduler.ended(message)
+
+
+def _delayed(entry: LogEntry) -> Outcome:
+    """What the defer log says of a recipient."""
+    return Outcome(
+        entry.offset,
+        "deferred",
+        entry.status,
+        entry.reason,
+        remote_mta=entry.remote_mta,
+        diagnostic=entry.diagnostic,
+    )
 
 
 async def start(role: Role) -> None:

@@ -31,7 +31,7 @@ class Open(Struct, frozen=True):
     encoding: str = ""
     smtputf8: bool = False
     # a report to the sender: of the delivery (sendmail -v), or of what it would do, in its place (sendmail -bv)
-    trace: Literal["", "record", "verify"] = ""
+    trace: Literal["none", "record", "verify"] = "none"
     # the two characters of a variable envelope return path (sendmail -XV); empty for none
     verp_delimiters: str = ""
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from pyfix.spool import log
 from pyfix.spool.directories import EXPIRED, LOG_QUEUES, Spool
 from pyfix.spool.envelope import Envelope, QueuedRecipient
-from pyfix.spool.log import LogName
+from pyfix.spool.log import LogEntry, LogName
 from pyfix.spool.queue_file import mark_done, mark_warned, read_envelope, read_recipients
 from pyfix.spool.record import CorruptFile
 from pyfix.system.durable import is_locked
@@ -72,8 +72,8 @@ class ActiveFile:
         self.rest = envelope.rest
         # postsuper -e has been at it: it has no time left
         self.forced_expire = False
-        # and why its recipients were deferred before that: status and reason by offset
-        self.delays: dict[int, tuple[str, str]] = {}
+        # and why its recipients were deferred before that, by offset
+        self.delays: dict[int, LogEntry] = {}
         # there may be logs and marks of an earlier attempt
         self.tried_before = True
         # the sender may have to be told of recipients that bounced
@@ -160,7 +160,7 @@ class ActiveQueue:
             raise
         if file.forced_expire:
             past = islice(log.read(self._spool, "defer", queue_id), _DELAYS_LIMIT)
-            file.delays = {entry.offset: (entry.status, entry.reason) for entry in past}
+            file.delays = {entry.offset: entry for entry in past}
         if file.tried_before:
             # What it says of the recipients that are left is about to be found out again.
             self._spool.remove("defer", queue_id)

@@ -134,9 +134,6 @@ that system may still report a failure.
     "Deferrals by the queue manager": [
         Change("log: .*", r"^error: (.*\(delivery temporarily suspended: .*)$", r"qmgr: \1"),
     ],
-    "Diagnostics of force-expired mail": [
-        Varying("next hop: <> <expire1@.*", r"^(?:Remote-MTA: .*\n)?Diagnostic-Code: .*(?:\n    .*)*"),
-    ],
     "Own addresses as domains": [Other(r"(?:ledger|log|mailbox alice|next hop): .*address-literal-own.*")],
     "Routes on sendmail's command line": [Other(r"(?:ledger|log|next hop): .*address-route-sendmail.*")],
     "sendmail -bv": [Other(r"(?:log: bv|next hop: <> <bv@.*)")],

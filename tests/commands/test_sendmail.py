@@ -378,8 +378,8 @@ def test_refusals_by_other_names_beside_postfix(postfix, tmp_path, line: str) ->
     [
         (("-v",), "record", ""),
         (("-bv",), "verify", ""),
-        (("-vv",), "", ""),
-        (("-XV",), "", "+="),
+        (("-vv",), "none", ""),
+        (("-XV",), "none", "+="),
         (("-XV=-", "-v"), "record", "=-"),
     ],
 )

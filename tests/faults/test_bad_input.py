@@ -28,7 +28,7 @@ USER = pwd.getpwuid(os.getuid()).pw_name
 ROLES = sorted(path.stem for path in (ROOT / "pyfix/roles").glob("*.py") if path.stem != "__init__")
 SPOOLERS = ["bounce", "cleanup", "pickup", "postdrop", "qmgr", "showq"]
 """The roles that work in the queue directory."""
-MAKERS = {"bounce": ("bounce", "defer"), "cleanup": ("hold", "incoming"), "qmgr": ALL_DIRECTORIES}
+MAKERS = {"bounce": ("bounce", "defer", "trace"), "cleanup": ("hold", "incoming"), "qmgr": ALL_DIRECTORIES}
 """Which directories of it a role makes where they are missing: those that it can see."""
 EX_CONFIG, EX_TEMPFAIL = 78, 75
 

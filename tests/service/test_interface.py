@@ -1,5 +1,6 @@
 """The interface text is made from the types."""
 
+import re
 import shutil
 import subprocess
 
@@ -40,6 +41,12 @@ def test_an_error_of_a_kind_is_described():
 def test_enumerations_are_described():
     text = queue.CONTROL.description()
     assert "action: (delete, hold, release, requeue, expire)" in text
+
+
+@pytest.mark.parametrize("interface", INTERFACES, ids=lambda i: i.name)
+def test_enumerations_have_names_only(interface):
+    for members in re.findall(r": \(([^():]*)\)", interface.description()):
+        assert all(re.fullmatch("[A-Za-z][A-Za-z0-9_]*", member) for member in members.split(", ")), members
 
 
 def test_optional_values_are_described():
