@@ -52,13 +52,12 @@ class Journal:
         self.identifier = identifier
         log_file = os.environ.get("PYFIX_LOG", "")
         if log_file:
-            self._write: _Writer = _file_writer(
-                os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            )
+            file = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._write = _LossyWriter(_File(file).send)
         elif os.path.exists(JOURNAL_SOCKET):
-            self._write = _JournalWriter()
+            self._write = _LossyWriter(_Journald().send)
         else:
-            self._write = _file_writer(sys.stderr.fileno())
+            self._write = _LossyWriter(_File(sys.stderr.fileno()).send)
 
     def write(self, event: Event) -> None:
         """Logs an event. Control characters in it, which a peer may have sent, become ``?``."""
@@ -99,27 +98,55 @@ def _line(label: str, message: str, queue_id: str, priority: int) -> Event:
     return Event(label + message, priority=priority)
 
 
-_Writer = Callable[[str, Event], None]
 _SHORT = 2000
 _UNPRINTABLE = dict.fromkeys((*range(32), *range(127, 160), 0x2028, 0x2029), "?")
 
 
-def _file_writer(fd: int) -> _Writer:
-    host = os.uname().nodename.partition(".")[0]
-    stamp_second, stamp = 0, ""
+class _LossyWriter:
+    """Writes by ``send``, and tells how many lines were lost when lines are taken again: a full log stops no mail.
 
-    def write(identifier: str, event: Event) -> None:
-        nonlocal stamp_second, stamp
+    ``send`` says whether it was done; its last argument is false where it should not be waited for.
+    """
+
+    def __init__(self, send: Callable[[str, Event, bool], bool]) -> None:
+        self._send = send
+        self._lost = 0
+
+    def __call__(self, identifier: str, event: Event) -> None:
+        if self._lost and not self._tell_lost(identifier):
+            self._lost += 1
+            return
+        self._lost = 0 if self._send(identifier, event, True) else 1
+
+    def _tell_lost(self, identifier: str) -> bool:
+        """Tells how many lines were lost, if lines are taken again."""
+        message = f"warning: {self._lost} log lines were lost: the log did not take them"
+        event = Event(message, {"PYFIX_LOST_LINES": str(self._lost)}, WARNING, LOST_LINES)
+        return self._send(identifier, event, False)
+
+
+class _File:
+    """Writes lines as syslog does."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._host = os.uname().nodename.partition(".")[0]
+        self._second, self._stamp = 0, ""
+
+    def send(self, identifier: str, event: Event, _wait: bool) -> bool:
+        """Whether the line was written."""
         second = now_usec() // 1_000_000
-        if second != stamp_second:
-            stamp_second, stamp = second, syslog_time(second)
-        line = f"{stamp} {host} {identifier}[{os.getpid()}]: {printable(event.message)}\n"
-        os.write(fd, line.encode("utf-8", "backslashreplace"))
+        if second != self._second:
+            self._second, self._stamp = second, syslog_time(second)
+        line = f"{self._stamp} {self._host} {identifier}[{os.getpid()}]: {printable(event.message)}\n"
+        try:
+            os.write(self._fd, line.encode("utf-8", "backslashreplace"))
+        except OSError:
+            return False
+        return True
 
-    return write
 
-
-class _JournalWriter:
+class _Journald:
     """Sends entries to journald, each in one datagram.
 
     systemd.journal.sendv() waits for ever when journald has stopped reading, costs a little more for each line, and
@@ -128,22 +155,10 @@ class _JournalWriter:
 
     def __init__(self) -> None:
         self._socket = _open_socket()
-        self._lost = 0
 
-    def __call__(self, identifier: str, event: Event) -> None:
-        if self._lost and not self._tell_lost(identifier):
-            self._lost += 1
-            return
-        self._lost = 0 if self._send(identifier, event, 0) else 1
-
-    def _tell_lost(self, identifier: str) -> bool:
-        """Tells how many lines were lost, if the journal takes lines again."""
-        message = f"warning: {self._lost} log lines were lost: the journal did not take them"
-        event = Event(message, {"PYFIX_LOST_LINES": str(self._lost)}, WARNING, LOST_LINES)
-        return self._send(identifier, event, socket.MSG_DONTWAIT)
-
-    def _send(self, identifier: str, event: Event, flags: int) -> bool:
+    def send(self, identifier: str, event: Event, wait: bool) -> bool:
         """Whether journald took the entry."""
+        flags = 0 if wait else socket.MSG_DONTWAIT
         data = _encode(identifier, event)
         try:
             self._socket.send(data, flags)

@@ -137,8 +137,10 @@ class Faulty:
 
     def _pids(self):
         role = self.scenario.role
-        assert wait(lambda: role in self.system.roles(), RECOVERY), f"there is no {role}"
-        return [process.pid for process in self.system.roles()[role]]
+        found = []
+        # One that a fault has ended is started again.
+        assert wait(lambda: found.extend(self.system.roles().get(role, ())) or found, RECOVERY), f"there is no {role}"
+        return [process.pid for process in found]
 
     def _send(self):
         self._count += 1

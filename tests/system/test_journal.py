@@ -2,6 +2,8 @@
 
 import os
 import re
+import resource
+import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -71,7 +73,7 @@ def writer(journald):
     """The log of a process; it is closed at the end, as the process's end does it."""
     writer = Journal("pyfix/qmgr")
     yield writer
-    writer._write._socket.close()
+    writer._write._send.__self__._socket.close()
 
 
 @pytest.fixture
@@ -139,7 +141,7 @@ def test_a_journal_that_takes_nothing_holds_nobody_up_for_long(journald, impatie
 
     writer.info("after that")
     told, after = received(journald)
-    assert told["MESSAGE"] == "warning: 1001 log lines were lost: the journal did not take them"
+    assert told["MESSAGE"] == "warning: 1001 log lines were lost: the log did not take them"
     assert (told["MESSAGE_ID"], told["PYFIX_LOST_LINES"], told["PRIORITY"]) == (journal.LOST_LINES, "1001", "4")
     assert after["MESSAGE"] == "after that"
     writer.info("and so on")
@@ -180,3 +182,20 @@ def test_the_last_line_of_a_traceback_is_explained(journald, writer):
     entries = received(journald)
     assert [entry.get("MESSAGE_ID") for entry in entries] == [None] * (len(entries) - 1) + [journal.BUG]
     assert entries[-1]["MESSAGE"] == "panic: ValueError: v"
+
+
+def test_a_log_file_that_takes_nothing_ends_nobody(log):
+    """What was lost is told when lines are taken again."""
+    full = Journal("pyfix/x")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        for _ in range(3):
+            full.info("lost")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    full.info("there again")
+    lines = [line.partition("]: ")[2] for line in log.read_text().splitlines()]
+    assert lines == ["warning: 3 log lines were lost: the log did not take them", "there again"]
