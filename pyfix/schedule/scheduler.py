@@ -169,6 +169,7 @@ class Scheduler:
         self._recipients -= message.reserved
         message.reserved = 0
         if message.withdrawn:
+            self._pool(message)
             self._settled(message)
             return
         count = len(routes) + len(settled)
@@ -384,7 +385,8 @@ class Scheduler:
 
     def _pool(self, message: Message) -> None:
         """What a message can spare goes to who is next, and who has room for more recipients reads them."""
-        spare = self.limits.recipient_minimum + message.recipient_slots - message.unsettled
+        # Of one that was withdrawn recipients may be on their way still.
+        spare = self.limits.recipient_minimum + message.recipient_slots - message.unsettled - message.reserved
         for job in message.jobs:
             pool = job.transport.pool
             if message.more:
