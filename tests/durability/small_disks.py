@@ -115,6 +115,10 @@ class SmallDisk:
         """No file of a message that was not accepted, whole or in part."""
         self.system.wait_until(lambda: not self.system.queue_ids("incoming", "maildrop", "active"), "aborts", SOON)
 
+    def wait_queued(self, count):
+        """So many messages are in the queue; one that moves is seen twice or not at all."""
+        self.system.wait_until(lambda: len(self.system.queue_ids()) == count, f"{count} messages in the queue", SOON)
+
     def mail_flows(self):
         """Within seconds a message is accepted and delivered, both ways."""
         before = self.delivered()
@@ -202,7 +206,7 @@ def accepted_before(disk, fill):
     with next_host(disk.next_port, replies={b"RCPT": b"550 5.7.9 no\r\n"}):
         for address in (kept, refused):
             disk.system.wait_log(f"to=<{address}>, .*status=bounced", 20)
-    assert len(disk.system.queue_ids()) == 2
+    disk.wait_queued(2)
     disk.make_room()
     arrived = []
     with next_host(disk.next_port, lambda _content, recipients: arrived.extend(recipients)):
@@ -246,7 +250,7 @@ def read_only(disk):
             assert disk.refusal() == UNWRITABLE
             assert disk.sendmail().returncode == EX_TEMPFAIL
         disk.system.wait_log(r"pyfix/qmgr\[\d+\]: fatal: .*Read-only file system")
-        assert len(disk.system.queue_ids()) == 1
+        disk.wait_queued(1)
     finally:
         disk.remount("rw")
     with next_host(disk.next_port):
