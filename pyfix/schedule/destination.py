@@ -47,6 +47,7 @@ class Destination:
     __slots__ = (
         "_early",
         "_failure",
+        "_serial",
         "_success",
         "_waiting",
         "backlog",
@@ -71,7 +72,8 @@ class Destination:
         # Peers in the order of service, and a heap of those that came out of it. Void are those whose job has another
         # key by now, and those without an entry.
         self._waiting: deque[tuple[Key, Peer]] = deque()
-        self._early: list[tuple[Key, Peer]] = []
+        self._early: list[tuple[Key, int, Peer]] = []
+        self._serial = 0
         # the number of entries that wait
         self.backlog = 0
         self.failed_cohorts = 0.0
@@ -107,7 +109,9 @@ class Destination:
         """A peer that has something to deliver takes its place."""
         key = peer.job.key
         if self._waiting and key < self._waiting[-1][0]:
-            heappush(self._early, (key, peer))
+            # The number keeps peers of one key apart: a job may come again.
+            self._serial += 1
+            heappush(self._early, (key, self._serial, peer))
         else:
             self._waiting.append((key, peer))
 
@@ -120,7 +124,7 @@ class Destination:
                 break
             waiting.popleft()
         while early:
-            key, peer = early[0]
+            key, _, peer = early[0]
             if peer.entries and peer.job.key is key:
                 return peer if not waiting or key < waiting[0][0] else first
             heappop(early)
@@ -128,7 +132,7 @@ class Destination:
 
     def jobs(self) -> Iterator[Job]:
         """Those that have something to deliver here; one that has preempted another maybe twice."""
-        for _, peer in (*self._waiting, *self._early):
+        for peer in (*(peer for _, peer in self._waiting), *(peer for *_, peer in self._early)):
             if peer.entries:
                 yield peer.job
 

@@ -46,7 +46,8 @@ class Pool:
         if self._line and job.message.sequence < self._line[0][0]:
             # The older one gets what the other does not use.
             _, other = self._line[0]
-            self.take_back(other, other.message.recipient_slots - other.message.unsettled)
+            message = other.message
+            self.take_back(other, message.recipient_slots - message.unsettled - message.reserved)
         heappush(self._line, (job.message.sequence, job))
 
     def give(self) -> Message | None:
