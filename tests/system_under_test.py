@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -25,10 +26,17 @@ smtpd_peername_lookup = no
 """
 
 
+# Linux gives outgoing connections ports from 32768 on (net.ipv4.ip_local_port_range).
+_PORTS = range(10_000, 32_768)
+
+
 def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    """A port that nobody listens on, and that no outgoing connection gets before somebody does."""
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 class SystemUnderTest:
