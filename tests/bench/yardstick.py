@@ -1,26 +1,33 @@
 """``make bench``: pyfix beside Postfix, each in a machine of its own, measured in turn.
 
 Both run on Debian 13 with systemd, journald without rate limits, TLS off, the same settings where they have any; the
-load comes from Postfix's own smtp-source and goes to its smtp-sink, inside the same machine. The order of the two
-changes from round to round. Medians and the ratio pyfix/Postfix are printed and written to build/bench.json.
+load comes from Postfix's own smtp-source and goes to its smtp-sink, inside the same machine. Each machine writes to a
+new ext4 file system of its own, with a journal, whatever the disk below is: neither pays for what others did to it. The
+order of the two changes from round to round. Medians and the ratio pyfix/Postfix are printed and written to
+build/bench.json.
 
 An operation ends when the queue is empty again: what is counted is mail delivered, not mail taken. Then comes what a
 large queue costs (scale.py), once for each of the two.
 """
 
 import argparse
+import contextlib
 import json
 import platform
 import statistics
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import scale
 from machine import package, postfix
 from machine.machine import Machine
+from machine.tree import CACHE
 
 ROOT = Path(__file__).parents[2]
 TOOLS = "/opt/postfix-tree"
+DISK_SIZE = 8 << 30
 SETTINGS = """\
 myhostname = mail.bench.test
 mydestination = $myhostname
@@ -96,6 +103,22 @@ def command(pid):
 words = sys.argv[1].split(",")
 print(sum(pss(p) for p in os.listdir("/proc") if p.isdigit() and any(w in command(p) for w in words)))
 """
+
+
+@contextlib.contextmanager
+def disk():
+    """A directory that is a new ext4 file system, until the context ends."""
+    with tempfile.TemporaryDirectory(prefix="disk-", dir=CACHE) as directory:
+        image, mounted = Path(directory, "image"), Path(directory, "mounted")
+        mounted.mkdir()
+        subprocess.run(["fallocate", "--length", str(DISK_SIZE), image], check=True)
+        # Nothing is left to be initialized while one measures.
+        subprocess.run(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", image], check=True)
+        subprocess.run(["mount", "-o", "loop", image, mounted], check=True)
+        try:
+            yield mounted
+        finally:
+            subprocess.run(["umount", mounted], check=True)
 
 
 class System:
@@ -248,7 +271,12 @@ def main():
     options = parser.parse_args()
     postfix_tree = postfix.tree()
     tools = [(postfix_tree, TOOLS)]
-    with Machine(package.tree(), "pyfix", binds=tools) as ours, Machine(postfix_tree, "postfix", binds=tools) as theirs:
+    with (
+        disk() as our_disk,
+        disk() as their_disk,
+        Machine(package.tree(), "pyfix", binds=tools, directory=our_disk) as ours,
+        Machine(postfix_tree, "postfix", binds=tools, directory=their_disk) as theirs,
+    ):
         ours.install(package.build())
         systems = [
             System("pyfix", ours, "/var/spool/pyfix", "pyfix"),

@@ -56,15 +56,18 @@ class Network:
 
 
 class Machine:
-    """A machine; boots when entered. ``tree`` is a directory, or several with ``:`` between, the uppermost first."""
+    """A machine; boots when entered. ``tree`` is a directory, or several with ``:`` between, the uppermost first.
 
-    def __init__(self, tree, name="mail", network=None, binds=()):
+    ``directory`` is where its own files are.
+    """
+
+    def __init__(self, tree, name="mail", network=None, binds=(), directory=CACHE):
         self.name = name
         # (directory here, directory there) pairs, read-only
         self._binds = [f"--bind-ro={here}:{there}" for here, there in binds]
         self._tree = tree
         self._network = network
-        self._directory = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=CACHE))
+        self._directory = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=directory))
         self.root = self._directory / "root"
         self._namespace = f"pyfix-{os.getpid()}-{next(_numbers)}"
         # Of its own: systemd in two machines would otherwise make, kill and remove the same control groups.
