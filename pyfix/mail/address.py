@@ -46,6 +46,9 @@ _CONTROLS_SHOWN = dict.fromkeys((*range(32), 127), "?")
 # RFC 5321 section 4.1.2 Dot-string, with the characters above ASCII of RFC 6531.
 _DOT_STRING = re.compile(r'[^\x00-\x20\x7f()<>@,;:\\".\[\]]+(?:\.[^\x00-\x20\x7f()<>@,;:\\".\[\]]+)*')
 
+# The commonest addresses of all: what is written as it is.
+_UNQUOTED = re.compile(_DOT_STRING.pattern + r"@[^@\x00-\x1f\x7f]*+")
+
 _ADDRESS = r"""ATOM++ (?: \. ATOM++ )* @ ATOM++ (?: \. ATOM++ )*""".replace(
     "ATOM", r"""[^\x00-\x20\x7f()<>@,;:\\".\[\]]"""
 )
@@ -98,8 +101,8 @@ def quote_local(local: str) -> str:
 
 def quote_address(address: str) -> str:
     """An address in internal form as it is written in SMTP commands and headers; ``""`` stays ``""``."""
-    if not address:
-        return ""
+    if not address or _UNQUOTED.fullmatch(address):
+        return address
     local, at, domain = address.rpartition("@")
     if not at:
         return quote_local(domain)

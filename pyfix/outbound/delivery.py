@@ -42,13 +42,13 @@ class Delivery:
         """Something went wrong; nobody's outcome follows from that yet."""
         self.trouble, self.relay, self.host_is_down = trouble, relay, host_is_down
 
-    def sent(self, recipient: Recipient, response: Response, host: str, relay: str, *, dsn: bool) -> None:
-        """The host took the message for this recipient. ``dsn``: it knows NOTIFY, and so tells the sender itself."""
-        del self.pending[recipient.offset]
-        line = response.line
-        self.outcomes.append(
-            Outcome(recipient.offset, "sent", response.status, line, relay, host, line, "relayed", dsn)
-        )
+    def sent(self, recipients: Sequence[Recipient], response: Response, host: str, relay: str, *, dsn: bool) -> None:
+        """The host took the message for these. ``dsn``: it knows NOTIFY, and so tells the sender itself."""
+        status, line = response.status, response.line
+        for recipient in recipients:
+            offset = recipient.offset
+            del self.pending[offset]
+            self.outcomes.append(Outcome(offset, "sent", status, line, relay, host, line, "relayed", dsn))
 
     def refused(self, recipient: Recipient, trouble: Trouble, relay: str) -> None:
         """The host did not take it for this recipient."""
@@ -122,16 +122,17 @@ def take_replies(
     for stage, response, index in replies:
         kind = response.code // 100
         if stage is Stage.RCPT:
+            if kind == 2 and not delivery.request.verify:
+                continue
             recipient = recipients[index]
             if recipient.offset not in delivery.pending:
                 continue
-            if kind != 2:
+            if kind == 2:
+                delivery.sent((recipient,), response, host.name, relay, dsn=dsn)
+            else:
                 delivery.refused(recipient, said(response, stage, host.name, host.label), relay)
-            elif delivery.request.verify:
-                delivery.sent(recipient, response, host.name, relay, dsn=dsn)
         elif stage is Stage.END_OF_DATA and kind == 2:
-            for recipient in list(delivery.pending.values()):
-                delivery.sent(recipient, response, host.name, relay, dsn=dsn)
+            delivery.sent(list(delivery.pending.values()), response, host.name, relay, dsn=dsn)
         elif stage in _WHOLE_MESSAGE and kind != (3 if stage is Stage.DATA else 2) and delivery.pending:
             delivery.failed(said(response, stage, host.name, host.label), relay, host_is_down=False)
 

@@ -4,6 +4,7 @@ Source: transport(5), postconf(5) relayhost.
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from pyfix.net.hostname import ascii_domain, literal_address
@@ -41,6 +42,7 @@ def parse_port(text: str) -> int:
     raise DestinationError(f"unknown service: {text}")
 
 
+@lru_cache(maxsize=1000)
 def parse_destination(text: str, default_port: int) -> Destination:
     """One next hop. Raises DestinationError."""
     form = _FORM.fullmatch(text)

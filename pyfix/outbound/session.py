@@ -36,8 +36,6 @@ class Session(asyncio.Protocol):
         # messages that were sent or tried, this one included
         self.uses = 0
         self.born = 0.0
-        # ends the session when nobody needs it for a while; the owner's
-        self.expiry: asyncio.TimerHandle | None = None
         # called once when an idle session ends
         self.on_end: Callable[[Session], None] | None = None
         self._timeouts = timeouts
@@ -47,6 +45,7 @@ class Session(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._paused = False
         self._busy = True
+        self._wait_at_quit = True
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -118,21 +117,18 @@ class Session(asyncio.Protocol):
         """Ends the connection once what was written is out."""
         self.on_end = None
         self._stop_timer()
-        self.stop_expiry()
         if self._transport is not None:
             self._transport.close()
 
-    def stop_expiry(self) -> None:
-        """The session is needed again."""
-        if self.expiry is not None:
-            self.expiry.cancel()
-            self.expiry = None
+    def idle(self, seconds: float, on_end: Callable[["Session"], None], *, wait: bool) -> None:
+        """No message for now: after so long, or at any word of the host, the session ends, and ``on_end`` is told.
 
-    def idle(self, on_end: Callable[["Session"], None]) -> None:
-        """No message for now: any word of the host ends the session, and is told to ``on_end``."""
+        ``wait``: see quit().
+        """
         self._busy = False
-        self._stop_timer()
         self.on_end = on_end
+        self._wait_at_quit = wait
+        self._ring_in(seconds)
 
     # what the transport tells
 
@@ -258,7 +254,10 @@ class Session(asyncio.Protocol):
     # The deadline moves with every reply; the timer is set anew only when it rings too early or would ring too late.
 
     def _watch(self, stage: Stage | While) -> None:
-        self._deadline = self._loop.time() + self._timeouts[stage]
+        self._ring_in(self._timeouts[stage])
+
+    def _ring_in(self, seconds: float) -> None:
+        self._deadline = self._loop.time() + seconds
         if self._timer is None or self._timer.when() > self._deadline:
             self._set_timer()
 
@@ -270,8 +269,11 @@ class Session(asyncio.Protocol):
         self._timer = None
         if self._loop.time() < self._deadline:
             self._set_timer()
-        else:
+        elif self._busy:
             self._fail(timed_out(self._stage(), self.host.label))
+        else:
+            self._ended()
+            self.quit(wait=self._wait_at_quit)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -6,20 +6,31 @@ refused.
 Source: Postfix's smtp(8), notify class protocol.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pyfix.outbound.session import Session
 from pyfix.service.postmaster import Postmaster
+from pyfix.wire.response import Response
 from pyfix.wire.smtp_client import Replied, Stage
 
 
 def report(postmaster: Postmaster, session: Session) -> None:
     """Tells postmaster of the transaction at hand, if there is something to tell and it is wanted."""
-    if any(_is_fault(replied.response.code) for replied in _meant(session)):
+    # Nearly always there is no fault, and then nobody asks what was meant.
+    codes = {replied.response.code for replied in session.replies}
+    if any(map(_is_fault, codes)) and any(_is_fault(replied.response.code) for replied in _meant(session)):
         subject = f"SMTP client: errors from {session.relay}"
         intro = f"Unexpected response from {session.relay}."
-        postmaster.tell({"protocol"}, subject, session.machine.history, intro=intro)
+        postmaster.tell({"protocol"}, subject, _lines(session.machine.history), intro=intro)
         session.machine.history.clear()
+
+
+def _lines(history: Iterable[str | Response]) -> Iterator[str]:
+    for said in history:
+        if isinstance(said, Response):
+            yield from [f"In:  {line}" for line in said.text.split("\n")]
+        else:
+            yield f"Out: {said}"
 
 
 def _meant(session: Session) -> Iterator[Replied]:

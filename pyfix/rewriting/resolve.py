@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from pyfix.mail.address import quote_local
 from pyfix.net.hostname import ascii_domain, canonical_address, is_hostname, literal_address
 from pyfix.rewriting.standard import Ruleset, promote_percent, standard_form, swap_bangpath, without_trailing_dot
-from pyfix.rewriting.transport import Route, read_route, transport_route
+from pyfix.rewriting.transport import Route, address_entry, domain_entry, read_route, table_route
 from pyfix.service.rewrite import Resolved
 from pyfix.tables.key import fold
 from pyfix.tables.maps import Maps, find_address
@@ -84,6 +84,19 @@ class Stripped(NamedTuple):
     local: bool
 
 
+class Site:
+    """What is known of a domain: where mail for it goes."""
+
+    __slots__ = ("address_class", "domain", "mapped", "route")
+
+    def __init__(self, domain: str, address_class: AddressClass, route: Route) -> None:
+        self.domain = domain
+        self.address_class = address_class
+        # without the transport table, and with its entry for the domain; None as long as nobody asked for that
+        self.route = route
+        self.mapped: Route | None = None
+
+
 class Resolver:
     """Resolves addresses. All methods may raise TableError."""
 
@@ -91,37 +104,47 @@ class Resolver:
         self._settings = settings
         self._tables = tables
         self._ruleset = settings.ruleset
+        self._aliases = tuple(maps for maps in tables.aliases if maps)
         self._recipient_maps: dict[str, Maps] = {
             "local": tables.local_recipient_maps,
             "virtual_mailbox": tables.virtual_mailbox_maps,
             "relay": tables.relay_recipient_maps,
         }
 
-    def resolve(self, recipient: str) -> Resolved:
-        """Where a recipient, in internal form, is to be delivered."""
+    def resolve(self, recipient: str, sites: dict[str, Site] | None = None) -> Resolved:
+        """Where a recipient, in internal form, is to be delivered.
+
+        ``sites`` keeps what was found out about domains, for the other recipients of the same call.
+        """
         if len(recipient) > MAX_LENGTH:
             return _unresolved(recipient, "error", _BAD_SYNTAX)
-        stripped = self.strip(standard_form(recipient, self._ruleset))
-        if stripped is None:
-            return _unresolved(recipient, "error", _BAD_SYNTAX)
-        address, local = self._with_literal(stripped)
-        local_part, _at, domain = address.rpartition("@")
-        if not _is_domain(domain) or (address.startswith("-") and not self._settings.allow_min_user):
+        address, (local_part, _at, domain) = recipient, recipient.rpartition("@")
+        # Nothing but the domain decides what becomes of such an address.
+        plain = bool(local_part) and not _routed(local_part)
+        site = sites.get(domain) if sites and plain else None
+        if site is None:
+            stripped = self.strip(standard_form(recipient, self._ruleset))
+            if stripped is None:
+                return _unresolved(recipient, "error", _BAD_SYNTAX)
+            address, local = self._with_literal(stripped)
+            local_part, _at, domain = address.rpartition("@")
+            if not _is_domain(domain):
+                return _unresolved(address, "error", _BAD_SYNTAX)
+            site = self._site(domain, local=local)
+            if sites is not None and plain and address == recipient:
+                sites[domain] = site
+        if address.startswith("-") and not self._settings.allow_min_user:
             return _unresolved(address, "error", _BAD_SYNTAX)
-        domain = fold(domain)
-        address_class: AddressClass
-        address_class, route = ("local", self._local_route(domain)) if local else self._remote_route(domain)
-        if self._tables.transport_maps and address_class != "virtual_alias":
-            route = self._transport_route(address, route)
-        listed, table = self._listing(address, address_class)
+        route = self._route(address, site)
+        listed, table = self._listing(address, site.address_class)
         return Resolved(
             address,
             route.transport,
             route.nexthop,
-            address_class,
+            site.address_class,
             listed,
             table,
-            routed=any(operator in local_part for operator in "@!%"),
+            routed=not plain and _routed(local_part),
         )
 
     def strip(self, recipient: str) -> Stripped | None:
@@ -179,8 +202,10 @@ class Resolver:
         literal = f"[IPv6:{domain}]" if ":" in domain else f"[{domain}]"
         return Stripped(f"{local_part}@{literal}", stripped.local or self.is_local(literal))
 
-    def _local_route(self, domain: str) -> Route:
-        return read_route(self._settings.local_transport, domain)
+    def _site(self, domain: str, *, local: bool) -> Site:
+        if local:
+            return Site(domain, "local", read_route(self._settings.local_transport, fold(domain)))
+        return Site(domain, *self._remote_route(fold(domain)))
 
     def _remote_route(self, domain: str) -> tuple[AddressClass, Route]:
         settings, tables = self._settings, self._tables
@@ -194,43 +219,46 @@ class Resolver:
             return "relay", read_route(settings.relay_transport, nexthop)
         return "default", read_route(settings.default_transport, nexthop)
 
-    def _transport_route(self, address: str, route: Route) -> Route:
-        return transport_route(
-            self._tables.transport_maps,
-            address,
-            route,
-            self._settings.recipient_delimiter,
-            parents=self._settings.transport_parents,
-            owner_request_special=self._settings.owner_request_special,
+    def _route(self, address: str, site: Site) -> Route:
+        settings, maps = self._settings, self._tables.transport_maps
+        if not maps or site.address_class == "virtual_alias":
+            return site.route
+        value = address_entry(
+            maps, address, settings.recipient_delimiter, owner_request_special=settings.owner_request_special
         )
+        if value is not None:
+            return table_route(value, site.domain, site.route)
+        if site.mapped is None:
+            value = domain_entry(maps, site.domain, parents=settings.transport_parents)
+            site.mapped = site.route if value is None else table_route(value, site.domain, site.route)
+        return site.mapped
 
     def _listing(self, address: str, address_class: AddressClass) -> tuple[Literal["yes", "no", "unknown"], str]:
         """Whether the recipient exists, and the table that does not have it or cannot tell."""
         table = _TABLE_NAMES.get(address_class, "")
         try:
-            if any(self._has(maps, address) for maps in self._tables.aliases):
-                return "yes", ""
+            for maps in self._aliases:
+                if self._has(maps, address):
+                    return "yes", ""
             if address_class == "virtual_alias":
                 return "no", table
-            maps = self._recipient_maps.get(address_class)
-            if not maps:
+            members = self._recipient_maps.get(address_class)
+            if not members:
                 return "unknown", ""
-            return ("yes", "") if self._has(maps, address) else ("no", table)
+            return ("yes", "") if self._has(members, address) else ("no", table)
         except TableError:
             return "unknown", table or _TABLE_NAMES["virtual_alias"]
 
     def _has(self, maps: Maps, address: str) -> bool:
         settings = self._settings
-        return bool(maps) and (
-            find_address(
-                maps,
-                address,
-                settings.recipient_delimiter,
-                self._is_own,
-                owner_request_special=settings.owner_request_special,
-            )
-            is not None
+        value = find_address(
+            maps,
+            address,
+            settings.recipient_delimiter,
+            self._is_own,
+            owner_request_special=settings.owner_request_special,
         )
+        return value is not None
 
     def _is_own(self, domain: str) -> bool:
         return fold(domain) == fold(self._settings.myorigin) or self.is_local(domain)
@@ -243,6 +271,11 @@ def in_trouble(recipient: str) -> Resolved:
 
 def _unresolved(recipient: str, transport: str, reason: str) -> Resolved:
     return Resolved(recipient, transport, reason, "error")
+
+
+def _routed(local_part: str) -> bool:
+    """Whether the next host may take a local part for a route."""
+    return "@" in local_part or "%" in local_part or "!" in local_part
 
 
 def _is_domain(domain: str) -> bool:

@@ -22,24 +22,26 @@ def read_route(value: str, nexthop: str) -> Route:
     return Route(transport, own_nexthop or nexthop)
 
 
-def transport_route(
-    maps: Maps, address: str, route: Route, delimiters: str, *, parents: bool, owner_request_special: bool
-) -> Route:
-    """What the table makes of a route that was found without it.
+def address_entry(maps: Maps, address: str, delimiters: str, *, owner_request_special: bool) -> str | None:
+    """What the table has for an address, with its extension or without it."""
+    value = maps.look_up(address)
+    if value is not None or not delimiters:
+        return value
+    local, _at, domain = address.rpartition("@")
+    user = user_part(local, delimiters, owner_request_special=owner_request_special)
+    return maps.look_up(f"{user}@{domain}", partial=True) if user != local else None
+
+
+def domain_entry(maps: Maps, domain: str, *, parents: bool) -> str | None:
+    """What the table has for all other addresses of a domain."""
+    return next((v for key in _domain_keys(domain, parents=parents) if (v := maps.look_up(key, partial=True))), None)
+
+
+def table_route(value: str, domain: str, route: Route) -> Route:
+    """What an entry makes of a route that was found without the table.
 
     A value ``:`` changes nothing; ``transport:`` sends to the recipient's own domain; ``:nexthop`` keeps the transport.
     """
-    local, _at, domain = address.rpartition("@")
-    user = user_part(local, delimiters, owner_request_special=owner_request_special)
-    value = maps.look_up(address)
-    if value is None and user != local:
-        value = maps.look_up(f"{user}@{domain}", partial=True)
-    if value is None:
-        value = next(
-            (v for key in _domain_keys(domain, parents=parents) if (v := maps.look_up(key, partial=True))), None
-        )
-    if value is None:
-        return route
     transport, _colon, nexthop = value.partition(":")
     if not transport:
         return Route(route.transport, nexthop or route.nexthop)

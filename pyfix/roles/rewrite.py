@@ -27,7 +27,7 @@ Diagnostics
 from typing import NoReturn
 
 from pyfix.conf.config import Config
-from pyfix.rewriting.resolve import in_trouble
+from pyfix.rewriting.resolve import Site, in_trouble
 from pyfix.rewriting.settings import read_resolver
 from pyfix.rewriting.standard import read_ruleset, standard_form
 from pyfix.service.dispatch import Call
@@ -57,11 +57,12 @@ class Rewriter:
 
     def resolve(self, call: Call[Resolve]) -> ResolveReply:
         """Finds transport and next hop of recipients."""
-        return ResolveReply(tuple(self._resolved(recipient) for recipient in call.parameters.recipients))
+        sites: dict[str, Site] = {}
+        return ResolveReply(tuple([self._resolved(recipient, sites) for recipient in call.parameters.recipients]))
 
-    def _resolved(self, recipient: str) -> Resolved:
+    def _resolved(self, recipient: str, sites: dict[str, Site]) -> Resolved:
         try:
-            return self._resolver.resolve(recipient)
+            return self._resolver.resolve(recipient, sites)
         except TableError as error:
             self._role.journal.warning(str(error))
             return in_trouble(recipient)

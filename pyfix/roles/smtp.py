@@ -122,16 +122,10 @@ class Agent:
         if not wanted or not may_keep(session, settings, now):
             session.quit(wait=not settings.skip_quit_response)
             return
-        session.idle(self.cache.drop)
-        loop = asyncio.get_running_loop()
-        session.expiry = loop.call_later(settings.cache_time_limit, self._expire, session, settings)
+        session.idle(settings.cache_time_limit, self.cache.drop, wait=not settings.skip_quit_response)
         displaced = self.cache.put(session, (site, (session.host.address, session.host.port)))
         if displaced is not None:
             displaced.quit(wait=False)
-
-    def _expire(self, session: Session, settings: Settings) -> None:
-        self.cache.drop(session)
-        session.quit(wait=not settings.skip_quit_response)
 
     async def close(self) -> None:
         """Ends what is idle."""
@@ -243,7 +237,6 @@ class Run:
     async def _converse(self, session: Session, site: str) -> bool:
         """Sends the message to a host. False: the kept session had ended before it took anything."""
         delivery, request, host = self.delivery, self.request, session.host
-        session.stop_expiry()
         begun = now_usec()
         trouble = judge_message(session, request, self._content)
         if trouble is not None:

@@ -35,6 +35,7 @@ Fields
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from pyfix.mail.address import quote_address
 from pyfix.service.delivery import Deliver, Outcome, Recipient
@@ -128,12 +129,12 @@ def delivery(
 
     ``delays`` are seconds before the queue manager, in it, for the connection's set-up, and for transmission.
     """
-    total = sum(delays)
+    shown_delays, delay_usec = _format_delays(delays)
     orig_to = f" orig_to=<{quote_address(original)}>," if original and original != recipient else ""
     conn_use = f" conn_use={connection_use}," if connection_use > 1 else ""
     message = (
-        f"{queue_id}: to=<{quote_address(recipient)}>,{orig_to} relay={relay},{conn_use} delay={format_delay(total)}, "
-        f"delays={'/'.join(map(format_delay, delays))}, dsn={dsn}, status={status} ({reason})"
+        f"{queue_id}: to=<{quote_address(recipient)}>,{orig_to} relay={relay},{conn_use} {shown_delays}, "
+        f"dsn={dsn}, status={status} ({reason})"
     )
     fields = {
         "PYFIX_QUEUE_ID": queue_id,
@@ -142,12 +143,12 @@ def delivery(
         "PYFIX_RELAY": relay,
         "PYFIX_STATUS": status,
         "PYFIX_DSN": dsn,
-        "PYFIX_DELAY_USEC": str(int(total * 1_000_000)),
+        "PYFIX_DELAY_USEC": delay_usec,
     }
     if orig_to:
         fields["PYFIX_ORIGINAL_RECIPIENT"] = original
-    if status == "sent" and (next_id := _NEXT_ID.search(reason)):
-        fields["PYFIX_RELATED_ID"] = next_id[1]
+    if status == "sent" and (next_id := _next_id(reason)):
+        fields["PYFIX_RELATED_ID"] = next_id
     return Event(message, fields, INFO, _OUTCOMES.get(status, DEFERRED))
 
 
@@ -196,20 +197,13 @@ def outcome(
     ``times`` are when the agent began, when it could begin to transmit, and now, in microseconds since the epoch.
     ``status`` is shown in place of the outcome's.
     """
-    began, ready, now = times
-    delays = (
-        max(request.active_usec - request.arrival_usec, 0) / 1_000_000,
-        max(began - request.active_usec, 0) / 1_000_000,
-        max(ready - began, 0) / 1_000_000,
-        max(now - ready, 0) / 1_000_000,
-    )
     return delivery(
         request.queue_id,
         request.sender,
         recipient.address,
         recipient.original,
         result.relay,
-        delays,
+        _delays(request.arrival_usec, request.active_usec, *times),
         result.dsn,
         status or result.status,
         result.reason,
@@ -271,6 +265,33 @@ def requeued(queue_id: str, uid: int, sender: str, original_id: str) -> Event:
 def unusable(reason: str) -> Event:
     """A role cannot work on this machine as it is: a file, a directory or a permission is missing."""
     return Event(f"fatal: {reason}", {"PYFIX_REASON": reason}, ERROR, UNUSABLE)
+
+
+# The recipients of one delivery, who come one after the other, have the same delays, and the next host's same answer.
+
+
+@lru_cache(maxsize=1)
+def _delays(arrival: int, active: int, began: int, ready: int, now: int) -> tuple[float, float, float, float]:
+    return (
+        max(active - arrival, 0) / 1_000_000,
+        max(began - active, 0) / 1_000_000,
+        max(ready - began, 0) / 1_000_000,
+        max(now - ready, 0) / 1_000_000,
+    )
+
+
+@lru_cache(maxsize=1)
+def _format_delays(delays: tuple[float, float, float, float]) -> tuple[str, str]:
+    """The delays as the line shows them, and their sum in microseconds."""
+    total = sum(delays)
+    shown = f"delay={format_delay(total)}, delays={'/'.join(map(format_delay, delays))}"
+    return shown, str(int(total * 1_000_000))
+
+
+@lru_cache(maxsize=1)
+def _next_id(reason: str) -> str:
+    found = _NEXT_ID.search(reason)
+    return found[1] if found else ""
 
 
 def format_delay(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """The rewrite service's Resolve, for messages with any number of recipients."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from pyfix.service.calling import Unavailable
@@ -7,14 +8,16 @@ from pyfix.service.client import Client
 from pyfix.service.cycle import Cycle
 from pyfix.service.insist import insist
 from pyfix.service.recipient_cache import RecipientCache
-from pyfix.service.rewrite import Resolve, Resolved
+from pyfix.service.rewrite import Resolve, Resolved, ResolveReply
 from pyfix.system.clock import monotonic
 
 Then = Callable[[Sequence[Resolved], str], None]
-"""Takes answers, and what went wrong."""
+"""Takes answers, and what went wrong; one of them is empty."""
 
-# Addresses in one call: a call has a size limit.
+# Addresses in one call: a call has a size limit, and others who ask wait while it is served.
 _BATCH = 500
+# Calls under way for one message: the service works on one while the answer to the other is read.
+_AHEAD = 2
 
 
 class Resolver:
@@ -31,13 +34,15 @@ class Resolver:
     def resolve(self, sender: str, recipients: Sequence[str], then: Then) -> None:
         """Finds where the recipients are to be delivered, and tells it, in their order: at once where it is known.
 
-        In trouble ``then`` gets fewer answers, and what went wrong.
+        In trouble ``then`` gets no answers, and what went wrong.
         """
         known = self._known(sender, recipients)
-        if known is None:
-            self._cycle.spawn(self._ask_all(sender, recipients, then))
-        else:
+        if known is not None:
             then(known, "")
+        elif len(recipients) <= _BATCH:
+            self._cycle.spawn(self._ask_and_keep(sender, recipients, then))
+        else:
+            self._cycle.spawn(self._ask_in_parts(sender, recipients, then))
 
     def _known(self, sender: str, recipients: Sequence[str]) -> list[Resolved] | None:
         now = monotonic()
@@ -49,23 +54,40 @@ class Resolver:
             known.append(answer)
         return known
 
-    async def _ask_all(self, sender: str, recipients: Sequence[str], then: Then) -> None:
-        resolved: list[Resolved] = []
-        trouble = ""
+    async def _ask_and_keep(self, sender: str, recipients: Sequence[str], then: Then) -> None:
+        now = monotonic()
         try:
-            for start in range(0, len(recipients), _BATCH):
-                part = recipients[start : start + _BATCH]
-                resolved += self._known(sender, part) or await self._ask(sender, part)
+            resolved = await self._ask(sender, recipients)
         except Unavailable as error:
-            trouble = f"problem talking to service rewrite: {error}"
-        then(resolved, trouble)
+            then((), _trouble(error))
+        else:
+            for recipient, answer in zip(recipients, resolved, strict=False):
+                if answer.address_class != "error":
+                    self._cache.keep(sender, recipient, answer, now)
+            then(resolved, "")
+        self._cycle.kick()
+
+    async def _ask_in_parts(self, sender: str, recipients: Sequence[str], then: Then) -> None:
+        """So many recipients are not kept: they would only displace others."""
+        turns = asyncio.Semaphore(_AHEAD)
+
+        async def ask(start: int) -> Sequence[Resolved]:
+            async with turns:
+                return await self._ask(sender, recipients[start : start + _BATCH])
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                parts = [group.create_task(ask(start)) for start in range(0, len(recipients), _BATCH)]
+        except* Unavailable as errors:
+            then((), _trouble(errors.exceptions[0]))
+        else:
+            then([answer for part in parts for answer in part.result()], "")
         self._cycle.kick()
 
     async def _ask(self, sender: str, recipients: Sequence[str]) -> Sequence[Resolved]:
-        now = monotonic()
-        reply = await insist(self._client, "Resolve", Resolve(sender, tuple(recipients)))
-        resolved: Sequence[Resolved] = reply.resolved
-        for recipient, answer in zip(recipients, resolved, strict=False):
-            if answer.address_class != "error":
-                self._cache.keep(sender, recipient, answer, now)
-        return resolved
+        reply: ResolveReply = await insist(self._client, "Resolve", Resolve(sender, tuple(recipients)))
+        return reply.resolved
+
+
+def _trouble(error: BaseException) -> str:
+    return f"problem talking to service rewrite: {error}"

@@ -188,8 +188,7 @@ def _open_socket() -> socket.socket:
 
 def _encode(identifier: str, event: Event) -> bytes:
     message, fields, priority, message_id = event
-    entry = [f"MESSAGE={message}"]
-    entry += [f"{name}={value}" for name, value in fields.items()]
+    entry = [f"MESSAGE={message}", *map("=".join, fields.items())]
     if not "".join(entry).isprintable():
         entry = [printable(field) for field in entry]
     kind = f"MESSAGE_ID={message_id}\n" if message_id else ""

@@ -135,8 +135,10 @@ class Envelope(NamedTuple):
 RESTING = frozenset({State.REFUSED, State.READY, State.CONTENT, State.STALE, State.CLOSED})
 """States in which no reply is due: it is the caller's turn."""
 
-# Lines of the conversation that are kept.
+# Commands and replies that are kept.
 _HISTORY_LIMIT = 500
+# Replies that are remembered.
+_KNOWN_LIMIT = 10
 _MAY_QUIT = frozenset({State.REFUSED, State.READY, State.STALE, State.RESETTING})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOTIFY = ((1, "NEVER"), (2, "SUCCESS"), (4, "FAILURE"), (8, "DELAY"))
@@ -153,18 +155,19 @@ class SmtpClient:
 
     __slots__ = (
         "_accepted",
-        "_buffer",
         "_encoder",
         "_envelope",
         "_expected",
         "_folder",
+        "_known",
         "_limits",
         "_lines",
         "_out",
         "_partial",
+        "_rest",
         "_sender_refused",
         "_skipping",
-        "_start",
+        "_unread",
         "capabilities",
         "doomed",
         "greeting_name",
@@ -184,19 +187,21 @@ class SmtpClient:
         self.capabilities: dict[str, str] = {}
         # bytes, 0 if it named none
         self.size_limit = 0
-        # the last lines that were said, by the server ("In:  ...") and to it ("Out: ...")
-        self.history: deque[str] = deque(maxlen=_HISTORY_LIMIT)
+        # what was said last: commands, and replies
+        self.history: deque[str | Response] = deque(maxlen=_HISTORY_LIMIT)
         # a reply said that the server will close the connection
         self.doomed = False
         self._limits = limits
-        # what is not yet read begins at _start
-        self._buffer = b""
-        self._start = 0
+        # lines that are not yet read, and the beginning of another
+        self._unread: deque[bytes] = deque()
+        self._rest = b""
         # the rest of an overlong line is being skipped
         self._skipping = False
         # the lines of the reply so far that are kept, and the number of all
         self._partial: list[str] = []
         self._lines = 0
+        # replies of one line: a server often says the same
+        self._known: dict[bytes, Response] = {}
         self._expected: deque[tuple[Stage, int]] = deque(((Stage.GREETING, -1),))
         self._out: list[str] = []
         self._envelope = Envelope("", ())
@@ -209,17 +214,25 @@ class SmtpClient:
 
     def receive(self, data: bytes) -> None:
         """Takes bytes from the server. Raises ProtocolError if more comes unasked than a server may say."""
-        self._buffer = self._buffer[self._start :] + data
-        self._start = 0
-        if not self._expected and len(self._buffer) > self._limits.line:
+        limit = self._limits.line
+        *lines, rest = (self._rest + data).split(b"\n")
+        if lines and self._skipping:
+            del lines[0]
+            self._skipping = False
+        if len(rest) > limit and not self._skipping:
+            lines.append(rest[:limit])
+            self._skipping = True
+        self._unread.extend(lines)
+        self._rest = b"" if self._skipping else rest
+        if not self._expected and len(rest) + sum(map(len, self._unread)) + len(self._unread) > limit:
             self._fail("too much unexpected output from server")
 
     def next_event(self) -> Event | None:
         """The next event, None if more bytes are needed. Raises ProtocolError."""
-        while self._expected:
-            line = self._next_line()
-            if line is None:
-                return None
+        while self._expected and self._unread:
+            line = self._unread.popleft()[: self._limits.line].rstrip(b"\r")
+            if not self._lines and (known := self._known.get(line)):
+                return self._replied(known)
             self._lines += 1
             if self._lines > self._limits.lines:
                 self._fail("too many lines in a reply")
@@ -227,7 +240,7 @@ class SmtpClient:
             if line[:3].isdigit() and (len(line) == 3 or line[3:4] in {b" ", b"-"}):
                 self._keep(text)
                 if line[3:4] != b"-":
-                    return self._reply(int(line[:3]), text)
+                    return self._replied(self._response(line, text))
             else:
                 self._keep(text)
                 return Garbage(text)
@@ -246,7 +259,7 @@ class SmtpClient:
     @property
     def reusable(self) -> bool:
         """Whether another transaction may begin on this connection."""
-        return self.state is State.READY and not self.doomed and self._start == len(self._buffer)
+        return self.state is State.READY and not (self.doomed or self._unread or self._rest or self._skipping)
 
     # what to send
 
@@ -297,43 +310,37 @@ class SmtpClient:
 
     # replies
 
-    def _next_line(self) -> bytes | None:
-        """A line without its end, at most the limit long."""
-        buffer, limit = self._buffer, self._limits.line
-        while (end := buffer.find(b"\n", self._start)) >= 0:
-            line = buffer[self._start : min(end, self._start + limit)]
-            self._start = end + 1
-            if not self._skipping:
-                return line.rstrip(b"\r")
-            self._skipping = False
-        line = buffer[self._start : self._start + limit]
-        if self._skipping or len(buffer) - self._start > limit:
-            skipped, self._skipping = self._skipping, True
-            self._buffer, self._start = b"", 0
-            return None if skipped else line.rstrip(b"\r")
-        return None
-
     def _keep(self, text: str) -> None:
         if sum(map(len, self._partial)) < self._limits.text:
             self._partial.append(text)
 
-    def _reply(self, code: int, last: str) -> Replied:
+    def _response(self, line: bytes, last: str) -> Response:
         if self._partial[-1] != last:  # the limit left it out, but it bears the code
             self._partial.append(last)
-        response = Response(code, "\n".join(self._partial))
+        response = Response(int(line[:3]), "\n".join(self._partial))
+        if self._lines == 1:
+            if len(self._known) >= _KNOWN_LIMIT:
+                self._known.clear()
+            self._known[line] = response
         self._partial = []
         self._lines = 0
+        return response
+
+    def _replied(self, response: Response) -> Replied:
         stage, recipient = self._expected.popleft()
-        if code in {421, 521}:
+        if response.code in {421, 521}:
             self.doomed = True
-        self.history.extend([f"In:  {line}" for line in response.text.split("\n")])
+        self.history.append(response)
         self._advance(stage, recipient, response)
         return Replied(stage, response, recipient)
 
     def _advance(self, stage: Stage, recipient: int, response: Response) -> None:
         success = response.code // 100 == 2
         if stage is Stage.RCPT:
-            self._after_rcpt(recipient, success=success)
+            if success and not self._sender_refused:
+                self._accepted.append(recipient)
+            if not self._expected:
+                self._after_rcpt(recipient)
         elif stage is Stage.MAIL:
             self._after_mail(success=success)
         elif stage is Stage.DATA:
@@ -377,11 +384,7 @@ class SmtpClient:
         else:
             self.state = State.READY
 
-    def _after_rcpt(self, recipient: int, *, success: bool) -> None:
-        if success and not self._sender_refused:
-            self._accepted.append(recipient)
-        if self._expected:
-            return
+    def _after_rcpt(self, recipient: int) -> None:
         if recipient + 1 < len(self._envelope.recipients):
             self._rcpt(recipient + 1)
         elif self._accepted and not self._envelope.probe:
@@ -412,11 +415,10 @@ class SmtpClient:
     # commands
 
     def _command(self, stage: Stage, command: str, recipient: int = -1) -> None:
-        if _CONTROL.search(command):
+        if not command.isprintable() and _CONTROL.search(command):
             raise ValueError("control character in an SMTP command")
-        self._out.append(command)
-        self._out.append("\r\n")
-        self.history.append(f"Out: {command}")
+        self._out.append(f"{command}\r\n")
+        self.history.append(command)
         self._expected.append((stage, recipient))
 
     def _mail(self, envelope: Envelope) -> str:
@@ -453,7 +455,8 @@ class SmtpClient:
     def _fail(self, reason: str) -> None:
         self.state = State.CLOSED
         self._expected.clear()
-        self._buffer, self._start = b"", 0
+        self._unread.clear()
+        self._rest = b""
         raise ProtocolError(reason)
 
 

@@ -167,6 +167,13 @@ def test_not_one_address(text, message):
     assert str(caught.value) == message
 
 
+@given(fields, fields)
+def test_an_address_is_its_local_part_quoted_and_its_domain(local, domain):
+    domain = domain.replace("@", "")
+    shown = "".join("?" if c < " " else c for c in domain)
+    assert quote_address(f"{local}@{domain}") == f"{quote_local(local)}@{shown}"
+
+
 @given(locals_, domains)
 def test_quoting_and_parsing_undo_each_other(local, domain):
     address = f"{local}@{domain}"

@@ -137,29 +137,26 @@ def test_no_form_smuggles_a_foreign_domain_through_an_own_one(address):
     assert not own or "foreign" not in answer.recipient
 
 
-@given(
-    st.lists(
-        st.sampled_from(
-            [
-                "user",
-                "foreign.org",
-                "example.com",
-                "relay.example",
-                "@",
-                "%",
-                "!",
-                ":",
-                ",",
-                ".",
-                '"',
-                "\\",
-                " ",
-                "[127.0.0.1]",
-            ]
-        ),
-        max_size=9,
-    ).map("".join)
-)
+PIECES = [
+    "user",
+    "foreign.org",
+    "example.com",
+    "relay.example",
+    "@",
+    "%",
+    "!",
+    ":",
+    ",",
+    ".",
+    '"',
+    "\\",
+    " ",
+    "[127.0.0.1]",
+]
+ADDRESSES = st.lists(st.sampled_from(PIECES), max_size=9).map("".join)
+
+
+@given(ADDRESSES)
 def test_what_is_ours_and_not_routed_names_no_other_domain(address):
     answer = resolver().resolve(address)
     if answer.address_class in ("local", "relay") and not answer.routed:
@@ -168,6 +165,18 @@ def test_what_is_ours_and_not_routed_names_no_other_domain(address):
         assert domain.lower().endswith(("example.com", "relay.example", "localhost", "[127.0.0.1]"))
     if answer.address_class == "error":
         assert answer.transport == "error"
+
+
+ROUTED = resolver(
+    transport_maps="inline:{user@foreign.org=:hop, relay.example=slow:, .example.com=slow:there, example.com=:}"
+)
+
+
+@given(st.lists(ADDRESSES | st.sampled_from(["user@Foreign.org", "-user@foreign.org", "u+x@relay.example"])))
+def test_recipients_of_one_call_do_not_influence_each_other(addresses):
+    sites = {}
+    for address in [*addresses, "user+x@foreign.org", "other@foreign.org", *addresses]:
+        assert ROUTED.resolve(address, sites) == ROUTED.resolve(address)
 
 
 @pytest.mark.parametrize(

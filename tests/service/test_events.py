@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pyfix.service import events
+from pyfix.service.delivery import Deliver, Outcome, Recipient
 from pyfix.system import journal
 
 ROOT = Path(__file__).parents[2]
@@ -158,6 +159,30 @@ def test_delivery():
 )  # fmt: skip
 def test_the_next_hosts_name_for_a_message(status, reason, related):
     assert delivery(status, reason=reason).fields.get("PYFIX_RELATED_ID") == related
+
+
+def test_what_recipients_of_one_delivery_share_shows_in_no_other():
+    """Two deliveries are logged in turns: each line has its own delays, and its own next host's answer."""
+    begun = 1_700_000_000_000_000
+
+    def line(name, queue_id, times, reason):
+        request = Deliver(queue_id, 0, 0, 9, "smtp", "b.example", "s@e.example", (), begun, begun + 10_000)
+        event = events.outcome(
+            request, Recipient(5, name), Outcome(5, "sent", "2.0.0", reason, "mx[192.0.2.1]:25"), times
+        )
+        return event.message, event.fields["PYFIX_DELAY_USEC"], event.fields.get("PYFIX_RELATED_ID")
+
+    one = ("4dVBkT0Qz8z1", (begun + 10_000, begun + 210_000, begun + 1_444_000), "250 queued as 4dVBkT2XY2z7")
+    two = ("4dVBkT0Qz8z2", (begun + 30_000, begun + 20_000, begun + 10_030_000), "250 ok")
+    ends = {
+        one: ("delay=1.4, delays=0.01/0/0.2/1.2", "1444000", "4dVBkT2XY2z7"),
+        two: ("delay=10, delays=0.01/0.02/0/10", "10040000", None),
+    }
+    for name, of in [("a", one), ("b", one), ("c", two), ("d", one), ("e", two), ("f", two)]:
+        delays, usec, related = ends[of]
+        start = f"{of[0]}: to=<{name}@b.example>, relay=mx[192.0.2.1]:25"
+        expected = (f"{start}, {delays}, dsn=2.0.0, status=sent ({of[2]})", usec, related)
+        assert line(f"{name}@b.example", *of) == expected
 
 
 @pytest.mark.parametrize(

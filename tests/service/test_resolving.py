@@ -16,11 +16,16 @@ class Rewrite:
     def __init__(self) -> None:
         self.asked: list[tuple[str, tuple[str, ...]]] = []
         self.in_trouble = False
+        self.at_once = self.most_at_once = 0
 
     async def call(self, _method, parameters, _fds):
         if self.in_trouble:
             raise ExpectedMore
         self.asked.append((parameters.sender, parameters.recipients))
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await asyncio.sleep(0)
+        self.at_once -= 1
         return ResolveReply(tuple(self._answer(recipient) for recipient in parameters.recipients))
 
     @staticmethod
@@ -89,10 +94,18 @@ def test_errors_are_asked_about_again(rewrite, resolve) -> None:
     assert len(rewrite.asked) == 2
 
 
-def test_a_service_in_trouble_leaves_answers_out(rewrite, resolve, monkeypatch) -> None:
-    monkeypatch.setattr(resolving, "_BATCH", 1)
-    resolve("s", "a@x")
+def test_many_recipients_are_asked_for_in_parts_two_at_a_time(rewrite, resolve, monkeypatch) -> None:
+    monkeypatch.setattr(resolving, "_BATCH", 2)
+    recipients = [f"u{number}@x" for number in range(9)]
+    assert resolve("s", *recipients) == (recipients, "")
+    assert [len(asked) for _, asked in rewrite.asked] == [2, 2, 2, 2, 1]
+    assert rewrite.most_at_once == 2
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_service_in_trouble_answers_for_nobody(rewrite, resolve, monkeypatch, batch) -> None:
+    monkeypatch.setattr(resolving, "_BATCH", batch)
     rewrite.in_trouble = True
     found, trouble = resolve("s", "a@x", "b@x")
-    assert found == ["a@x"]
+    assert found == []
     assert trouble.startswith("problem talking to service rewrite: ")

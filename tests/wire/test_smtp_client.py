@@ -371,6 +371,32 @@ def test_an_overlong_line_is_cut_and_its_rest_skipped():
     assert events(client(limits=limits), data, 1) == whole
 
 
+SAID = [
+    "250 2.1.5 Ok",
+    "250 Ok",
+    "550 5.1.1 no",
+    "450-later\n450 Ok",
+    "550",
+    *(f"250 {number}" for number in range(12)),
+]
+
+
+@given(st.lists(st.sampled_from(SAID), min_size=1, max_size=60))
+def test_replies_that_repeat_are_read_as_they_stand(said):
+    machine = ready(PIPELINING)
+    machine.begin(Envelope("s@example.com", [Recipient(f"r{number}@example.net") for number in range(len(said))]))
+    found = events(machine, "".join([f"{text}\n" for text in ["250 Ok", *said]]).replace("\n", "\r\n").encode())
+    assert [event.response.text for event in found[1:]] == said
+    assert [event.recipient for event in found[1:]] == list(range(len(said)))
+    assert machine.accepted == [number for number, text in enumerate(said) if text.startswith("2")]
+
+
+def test_a_line_that_has_not_ended_forbids_reuse():
+    machine = client(limits=Limits(line=10, text=100, lines=5))
+    events(machine, b"220 x\r\n250 " + b"x" * 20)
+    assert (machine.state, machine.reusable) == (State.READY, False)
+
+
 def test_a_reply_without_end_is_bounded():
     machine = client(limits=Limits(line=100, text=300, lines=50))
     with pytest.raises(ProtocolError, match="too many lines"):
