@@ -53,6 +53,7 @@ from pyfix.service.dispatch import Call
 from pyfix.service.outcomes import OutcomeLog
 from pyfix.service.postmaster import Postmaster
 from pyfix.service.role import Role, run_role
+from pyfix.service.unheard import Unheard
 from pyfix.spool.content import read_content
 from pyfix.system.clock import monotonic, now_usec
 from pyfix.system.configuration import own_addresses
@@ -80,11 +81,11 @@ class Agent:
         self.postmaster.configure(conf)
         self.demand = Demand(self.settings.cache_time_limit)
 
-    async def deliver(self, call: Call[service.Deliver]) -> service.Delivered:
-        """Serves the interface's one method."""
-        descriptor = call.take_fd(call.parameters.message)
+    async def deliver(self, call: Call[service.Deliver], request: service.Deliver) -> service.Delivered:
+        """Delivers a message, which comes with the call."""
+        descriptor = call.take_fd(request.message)
         try:
-            return await Run(self, call.parameters, descriptor).deliver()
+            return await Run(self, request, descriptor).deliver()
         finally:
             os.close(descriptor)
 
@@ -281,7 +282,7 @@ async def start(role: Role) -> None:
     agent = Agent(role)
     role.on_reload.append(agent.configure)
     role.on_stop.append(agent.close)
-    role.implement(service.INTERFACE, {"Deliver": agent.deliver})
+    role.implement(service.INTERFACE, {"Deliver": Unheard(agent.deliver).deliver})
 
 
 def main() -> None:

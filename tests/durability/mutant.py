@@ -76,8 +76,8 @@ if "pyfix.roles.smtp" in " ".join(sys.orig_argv):
         await asyncio.sleep(2)
         await run.deliver()
 
-    async def deliver(agent, call):
-        descriptor, request = call.take_fd(call.parameters.message), call.parameters
+    async def deliver(agent, call, request):
+        descriptor = call.take_fd(request.message)
         tasks.add(asyncio.create_task(later(Run(agent, request, descriptor))))
         return Delivered(tuple(Outcome(r.offset, "sent", "2.0.0", "soon") for r in request.recipients))
 

@@ -182,7 +182,8 @@ class World:
         return Call(deliver, [fd], None)
 
     async def deliver(self, *arguments, **fields):
-        return await self.agent.deliver(self.request(*arguments, **fields))
+        call = self.request(*arguments, **fields)
+        return await self.agent.deliver(call, call.parameters)
 
     def limit(self, seconds):
         timeouts = dict.fromkeys((*Stage, While.MESSAGE_BODY), seconds)

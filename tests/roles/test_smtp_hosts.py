@@ -184,7 +184,7 @@ def test_descriptors_are_closed():
             await world.host(RCPT="550 no")
             call = world.request()
             (descriptor,) = call.fds
-            await world.agent.deliver(call)
+            await world.agent.deliver(call, call.parameters)
             with pytest.raises(OSError, match="Bad file descriptor"):
                 os.fstat(descriptor)
 

@@ -1,0 +1,106 @@
+"""What became of mail, kept until the queue manager has heard it.
+
+A queue manager that is killed has not read all answers, and some of its mail is still being delivered. The next one
+finds that mail in the queue and asks for it again. It is not delivered twice: who was served is remembered, and the end
+of a delivery that is under way is awaited.
+
+An answer was heard when the next call comes on the same connection, since the queue manager reads the one before it
+makes the other. The last answer on a connection that has ended may not have been.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from msgspec.structs import replace
+
+from pyfix.service.delivery import Deliver, Delivered, Outcome
+from pyfix.service.dispatch import Call, Connection
+
+_LIMIT = 10_000
+"""Recipients that are remembered."""
+
+_Name = tuple[str, int, int]
+"""Queue ID, arrival, offset: an ID may be used again, but not for a message of the same microsecond."""
+
+
+class _Attempt:
+    """A delivery."""
+
+    __slots__ = ("delivered", "deserted", "request")
+
+    def __init__(self, request: Deliver) -> None:
+        self.request = request
+        # None: under way
+        self.delivered: Delivered | None = None
+        # the caller has gone meanwhile; done at the end
+        self.deserted: asyncio.Future[None] | None = None
+
+
+class Unheard:
+    """Deliver, for an agent that is one process. ``attempt`` delivers a request, which may be a part of the call's."""
+
+    def __init__(self, attempt: Callable[[Call[Deliver], Deliver], Awaitable[Delivered]]) -> None:
+        self._attempt = attempt
+        # deliveries under way whose caller has gone, by queue ID
+        self._deserted: dict[str, set[_Attempt]] = {}
+        # who was served, which the caller may not know; the oldest first
+        self._served: OrderedDict[_Name, Outcome] = OrderedDict()
+
+    async def deliver(self, call: Call[Deliver]) -> Delivered:
+        """Delivers to those recipients who are not known to be served."""
+        request, connection = call.parameters, call.connection
+        if not connection.on_close:
+            connection.on_close.append(partial(self._desert, connection))
+        connection.state = None
+        for before in tuple(self._deserted.get(request.queue_id, ())):
+            if before.deserted is not None:
+                await before.deserted
+        known = self._known(request) if self._served else ()
+        if known:
+            offsets = {outcome.offset for outcome in known}
+            request = replace(request, recipients=tuple(r for r in request.recipients if r.offset not in offsets))
+            if not request.recipients:
+                return Delivered(known)
+        attempt = connection.state = _Attempt(request)
+        try:
+            delivered = attempt.delivered = await self._attempt(call, request)
+        finally:
+            if attempt.deserted is not None:
+                self._end(attempt, attempt.deserted)
+        return replace(delivered, outcomes=known + delivered.outcomes) if known else delivered
+
+    def _known(self, request: Deliver) -> tuple[Outcome, ...]:
+        names = [_name(request, recipient.offset) for recipient in request.recipients]
+        return tuple(self._served[name] for name in names if name in self._served and not request.verify)
+
+    def _desert(self, connection: Connection) -> None:
+        attempt: _Attempt | None = connection.state
+        if attempt is None:
+            return
+        if attempt.delivered is None:
+            attempt.deserted = asyncio.get_running_loop().create_future()
+            self._deserted.setdefault(attempt.request.queue_id, set()).add(attempt)
+        else:
+            self._remember(attempt.request, attempt.delivered)
+
+    def _end(self, attempt: _Attempt, deserted: "asyncio.Future[None]") -> None:
+        queue_id = attempt.request.queue_id
+        self._deserted[queue_id].remove(attempt)
+        if not self._deserted[queue_id]:
+            del self._deserted[queue_id]
+        if attempt.delivered is not None:
+            self._remember(attempt.request, attempt.delivered)
+        deserted.set_result(None)
+
+    def _remember(self, request: Deliver, delivered: Delivered) -> None:
+        for outcome in delivered.outcomes:
+            if outcome.status == "sent" and not request.verify:
+                self._served[_name(request, outcome.offset)] = outcome
+        while len(self._served) > _LIMIT:
+            self._served.popitem(last=False)
+
+
+def _name(request: Deliver, offset: int) -> _Name:
+    return request.queue_id, request.arrival_usec, offset
