@@ -134,6 +134,11 @@ class Message:
         self.expired = True
         return [(r, replace(o, status="bounced") if o.status == "deferred" else o) for r, o in settled]
 
+    def ends_with(self, settled: Sequence[Settled]) -> bool:
+        """Whether nobody is left of the message when these are done."""
+        others = self.unsettled - len(settled) or self.more or self.reading or self.deferred or self.withdrawn
+        return not others
+
     def warning_due(self, now: int) -> bool:
         """Whether the sender is to be told, after this attempt, that there is a delay."""
         return self.deferred > 0 and not self.expired and 0 < self.warn_time <= now + 1

@@ -42,6 +42,9 @@ class Attempt(Protocol):
     def judge(self, settled: Sequence[Pair], schedule: Any, now: int) -> Sequence[Pair]:
         """The outcomes as they are to be recorded."""
 
+    def ends_with(self, settled: Sequence[Pair]) -> bool:
+        """Whether nobody is left of the message when these are done."""
+
     def warning_due(self, now: int) -> bool:
         """Whether the sender is to be told that there is a delay."""
 
@@ -91,12 +94,19 @@ class Closing(Generic[M]):
         if not (logged or file.gone or message.forced_expire):
             for line in recorder.lines(file, settled, now_usec()):
                 self._journal.write(line)
-        settled = message.judge(settled, self._retries, now_usec() // 1_000_000)
         sent = all(outcome.status == "sent" for _, outcome in settled)
-        if file.gone or (sent and not self._recorder.is_traced(file.envelope)):
+        if not sent:
+            settled = message.judge(settled, self._retries, now_usec() // 1_000_000)
+        if file.gone:
+            self._recorded(message, settled)
+        elif not sent or self._recorder.is_traced(file.envelope):
+            self._cycle.spawn(self._log(message, settled))
+        elif file.notice_due or not message.ends_with(settled):
             self._write_down(message, settled)
         else:
-            self._cycle.spawn(self._log(message, settled))
+            # What most messages come to: nothing is left to be done or told.
+            self._active.finish(file)
+            self._recorded(message, settled)
 
     async def _log(self, message: M, settled: Sequence[Pair]) -> None:
         settled, troubles = await self._recorder.log(message.load, settled)
@@ -115,7 +125,7 @@ class Closing(Generic[M]):
         if message.expired and not file.gone:
             status = "force-expired" if message.forced_expire else "expired"
             self._journal.write(events.expired(message.queue_id, message.sender, status))
-        due = [] if file.gone or message.withdrawn else self._notices_due(message, file)
+        due = [] if file.gone or file.finished or message.withdrawn else self._notices_due(message, file)
         if due:
             self._cycle.spawn(self._notify(message, due))
         else:

@@ -100,7 +100,7 @@ class Recorder:
         ]
 
     def mark(self, file: ActiveFile, outcomes: Sequence[Pair]) -> None:
-        """Marks who needs no more attempts. Also the last of them: the file is not removed at once."""
+        """Marks who needs no more attempts. Also the last of them: a notice may be due before the file is removed."""
         done = [recipient.offset for recipient, outcome in outcomes if outcome.status != "deferred"]
         if done and not file.gone:
             self._active.mark(file, done)

@@ -1,7 +1,7 @@
 """Removing files without waiting for it: while others sync, a file system may take a millisecond to remove a file.
 
-A thread removes what has come together in a moment, so that the wait and the hand-over are shared. The recipients of
-those files are marked as done before: a process that dies meanwhile delivers nothing twice.
+A thread removes what has come together in a moment, so that the wait and the hand-over are shared. Before, those files
+or all recipients in them are marked as done: a process that dies meanwhile delivers nothing twice.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from pyfix.spool.active import ActiveFile, ActiveQueue
 
 T = TypeVar("T")
 
-_MOMENT = 0.01
-_BATCH = 64
+_MOMENT = 0.05
+_BATCH = 500
 
 
 class Removals(Generic[T]):

@@ -12,6 +12,7 @@ maildrop   0700   submitted; sendmail may have exited 0               whole and 
 incoming   0600   cleanup is writing it, or died                      nobody was promised anything; start-up removes it
 incoming   0700   **accepted**, once cleanup's fsync returned         whole and durable
 active     0700   qmgr works on it                                    as incoming; start-up moves it back there
+active     0600   delivered to every recipient                        no attempt is made any more; start-up removes it
 deferred   0700   waits until its mtime                               as incoming; why is in defer/, fsynced before
 hold       0700   waits for the administrator (postsuper -H)          as incoming
 corrupt    0400   cannot be understood; the administrator's           never touched again
@@ -22,8 +23,8 @@ none              delivered or bounced to every recipient, or         the last d
 The instant of acceptance is the return of ``DurableFile.commit`` (pyfix.system.durable). Before it there is a file
 without name in the eyes of the others: mode 0600. After it there is a whole file under its final name.
 
-A recipient is done when the R record that names it has become a D record. The mark is not fsynced: a crash may cost
-one more delivery and never one less.
+A recipient is done when the R record that names it has become a D record, and all are when the file in active/ has the
+mode 0600. Such marks are not fsynced: a crash may cost one more delivery and never one less.
 
 ``bounce/ID``, ``defer/ID`` and ``trace/ID`` are logs about a message; they are no mail. A log without its message
 is left over from a crash between their removals and means nothing.
@@ -40,7 +41,8 @@ rename incoming → active and back      one of both names: active → incoming
 delivery and mark                      an R record: delivered once more
 defer log and rename                   a log line too many; active → incoming: tried again earlier
 bounce log and mark                    a failed recipient, logged twice at worst
-mark of the last and removal           no R record left: removed by qmgr when it opens the message
+mark of the last and removal           active/ID, 0600: removed; or no R record left: removed by qmgr when it opens the
+                                       message
 the notice's commit and removal        a second notice at worst
 =====================================  ========================================================================
 

@@ -12,7 +12,7 @@ from itertools import islice
 from msgspec.structs import replace
 
 from pyfix.spool import log
-from pyfix.spool.directories import EXPIRED, LOG_QUEUES, Spool
+from pyfix.spool.directories import EXPIRED, INVISIBLE, LOG_QUEUES, Spool
 from pyfix.spool.envelope import Envelope, QueuedRecipient
 from pyfix.spool.log import LogEntry, LogName
 from pyfix.spool.queue_file import mark_done, mark_warned, read_envelope, read_recipients
@@ -54,6 +54,7 @@ class ActiveFile:
         "delays",
         "descriptor",
         "envelope",
+        "finished",
         "forced_expire",
         "gone",
         "notice_due",
@@ -78,6 +79,8 @@ class ActiveFile:
         self.tried_before = True
         # the sender may have to be told of recipients that bounced
         self.notice_due = False
+        # all its recipients are done: it waits for its removal
+        self.finished = False
         # somebody else has taken the file away: nothing is left to be done to it
         self.gone = False
         # its descriptor, -1: closed; and how many deliveries use it
@@ -142,12 +145,13 @@ class ActiveQueue:
 
         None: it is not there, or not complete, or corrupt, or somebody else's: then it stays where it is.
         """
-        descriptor = self._open(queue, queue_id)
-        if descriptor is None:
+        opened = self._open(queue, queue_id)
+        if opened is None:
             return None
+        descriptor, status = opened
         try:
             self._spool.move(queue_id, queue, "active")
-            file, recipients = self._read(queue_id, descriptor, now_usec, recipient_limit)
+            envelope = read_envelope(descriptor, recipient_limit, origin=False)
         except FileNotFoundError:
             os.close(descriptor)
             return None
@@ -158,6 +162,7 @@ class ActiveQueue:
         except OSError:
             os.close(descriptor)
             raise
+        file = _active_file(queue_id, descriptor, status, envelope, now_usec)
         if file.forced_expire:
             past = islice(log.read(self._spool, "defer", queue_id), _DELAYS_LIMIT)
             file.delays = {entry.offset: entry for entry in past}
@@ -167,41 +172,26 @@ class ActiveQueue:
         self._kept += 1
         if self._kept > _KEPT_LIMIT:
             self._drop(file)
-        return file, recipients
+        return file, envelope.recipients
 
-    def _open(self, queue: str, queue_id: str) -> int | None:
-        """A descriptor of a message that can be worked on."""
+    def _open(self, queue: str, queue_id: str) -> tuple[int, os.stat_result] | None:
+        """A descriptor of a message that can be worked on, and the file's status."""
         try:
-            descriptor = self._spool.open(queue, queue_id)
+            descriptor, status = self._spool.open_and_look(queue, queue_id)
         except FileNotFoundError:
             return None
         except PermissionError as error:
             self._pass_over(f"{queue}/{queue_id}: {error.strerror}")
             return None
-        owner = os.fstat(descriptor).st_uid
+        owner = status.st_uid
         if self._user not in (owner, 0):
             # Its recipients could not be marked as done: they would be served again and again.
             self._pass_over(f"{queue}/{queue_id}: it belongs to user {owner}")
         elif not is_locked(descriptor):
-            return descriptor
+            return descriptor, status
         # else its fsync is under way: should that fail, the client is told so, and nothing may be delivered.
         os.close(descriptor)
         return None
-
-    @staticmethod
-    def _read(
-        queue_id: str, descriptor: int, now_usec: int, recipient_limit: int
-    ) -> tuple[ActiveFile, tuple[QueuedRecipient, ...]]:
-        envelope = read_envelope(descriptor, recipient_limit, origin=False)
-        status = os.fstat(descriptor)
-        recipients = envelope.recipients
-        file = ActiveFile(queue_id, descriptor, replace(envelope, recipients=()), now_usec)
-        file.forced_expire = bool(status.st_mode & EXPIRED)
-        # A file that has its first mtime was not deferred, and nobody in it was marked, since it was accepted.
-        first_mtime = status.st_mtime < envelope.create_time + 1
-        file.tried_before = not first_mtime or len(recipients) < envelope.recipient_count
-        file.notice_due = file.tried_before
-        return file, recipients
 
     def more_recipients(self, file: ActiveFile, limit: int) -> tuple[QueuedRecipient, ...]:
         """The next recipients, none if the file is gone or corrupt."""
@@ -264,13 +254,22 @@ class ActiveQueue:
             file.gone = True
             return
         try:
-            for offset in offsets:
-                mark_done(descriptor, offset)
+            mark_done(descriptor, *offsets)
         except CorruptFile as error:
             file.gone = True
             self._put_aside(file.queue_id, "active", error)
         finally:
             os.close(descriptor)
+
+    def finish(self, file: ActiveFile) -> None:
+        """Marks all recipients as done, in one step: the file is invisible from now on, and is to be removed."""
+        try:
+            descriptor = self.hold(file)
+        except FileNotFoundError:
+            return
+        os.fchmod(descriptor, INVISIBLE)
+        file.finished = True
+        self.let_go(file)
 
     def mark_warned(self, file: ActiveFile) -> None:
         """Marks that the sender was told of the delay. Raises CorruptFile where the mark has no place."""
@@ -311,3 +310,15 @@ class ActiveQueue:
             # What was logged since it was taken away.
             for name in LOG_QUEUES:
                 self._spool.remove(name, file.queue_id)
+
+
+def _active_file(
+    queue_id: str, descriptor: int, status: os.stat_result, envelope: Envelope, now_usec: int
+) -> ActiveFile:
+    file = ActiveFile(queue_id, descriptor, replace(envelope, recipients=()), now_usec)
+    file.forced_expire = bool(status.st_mode & EXPIRED)
+    # A file that has its first mtime was not deferred, and nobody in it was marked, since it was accepted.
+    first_mtime = status.st_mtime < envelope.create_time + 1
+    file.tried_before = not first_mtime or len(envelope.recipients) < envelope.recipient_count
+    file.notice_due = file.tried_before
+    return file

@@ -5,6 +5,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from pyfix.spool.queue_id import hash_key, is_queue_id
@@ -17,6 +18,9 @@ ALL_DIRECTORIES = (*MESSAGE_QUEUES, "corrupt", *LOG_QUEUES, "flush", "saved")
 
 EXPIRED = stat.S_IXGRP
 """The bit in its file's mode that takes all time from a message (postsuper -e)."""
+
+INVISIBLE = stat.S_IRUSR | stat.S_IWUSR
+"""The mode of a file that is no message: not yet, or, in active/, no more. Start-up removes it."""
 
 _DAY = 86_400
 _READY = stat.S_IRUSR | stat.S_IWUSR | stat.S_IXUSR
@@ -50,6 +54,18 @@ class Repaired(NamedTuple):
     removed: tuple[str, ...]
     # not understood, left alone
     bogus: tuple[str, ...]
+
+
+@lru_cache(1000)
+def _path(queue: str, queue_id: str, depth: int) -> str:
+    """A path below the spool's root. It is asked for again at each step of a message's way."""
+    if not is_queue_id(queue_id):
+        raise ValueError(f"not a queue ID: {queue_id[:80]!r}")
+    if queue not in ALL_DIRECTORIES:
+        raise ValueError(f"not a queue: {queue[:80]!r}")
+    if depth:
+        return "/".join((queue, *hash_key(queue_id)[:depth], queue_id))
+    return f"{queue}/{queue_id}"
 
 
 class Spool:
@@ -88,13 +104,7 @@ class Spool:
 
     def path(self, queue: str, queue_id: str) -> str:
         """Where a file of that queue belongs."""
-        if not is_queue_id(queue_id):
-            raise ValueError(f"not a queue ID: {queue_id[:80]!r}")
-        if queue not in ALL_DIRECTORIES:
-            raise ValueError(f"not a queue: {queue[:80]!r}")
-        if queue in self._hashed:
-            return "/".join((queue, *hash_key(queue_id)[: self._depth], queue_id))
-        return f"{queue}/{queue_id}"
+        return _path(queue, queue_id, self.depth_of(queue))
 
     def _paths(self, queue: str, queue_id: str) -> list[str]:
         """Where a file may be: where it belongs, and where another hash_queue_names or depth would put it."""
@@ -153,6 +163,10 @@ class Spool:
 
     def open(self, queue: str, queue_id: str, *, write: bool = False) -> int:
         """A file's descriptor, read-only or read-write. Raises FileNotFoundError, also for an invisible message."""
+        return self.open_and_look(queue, queue_id, write=write)[0]
+
+    def open_and_look(self, queue: str, queue_id: str, *, write: bool = False) -> tuple[int, os.stat_result]:
+        """As ``open``, with the file's status, which was to be looked at anyway."""
         flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             descriptor = os.open(self.path(queue, queue_id), flags, dir_fd=self.descriptor)
@@ -162,7 +176,7 @@ class Spool:
         if not stat.S_ISREG(status.st_mode) or not (queue in LOG_QUEUES or status.st_mode & stat.S_IXUSR):
             os.close(descriptor)
             raise FileNotFoundError(errno.ENOENT, "Not a complete queue file", f"{queue}/{queue_id}")
-        return descriptor
+        return descriptor, status
 
     def move(self, queue_id: str, source: str, target: str) -> None:
         """Rename from queue to queue. Raises FileNotFoundError, WriteError, NoSpace."""

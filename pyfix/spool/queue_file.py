@@ -17,26 +17,27 @@ Strings are UTF-8 in the file and str above. Bytes that are no UTF-8, which only
 here, are read as U+FFFD: such an address bounces, it does not stop the queue.
 """
 
+import errno
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from pyfix.spool import record
 from pyfix.spool.envelope import WARNED, Envelope, NewMessage, NewRecipient, QueuedRecipient
+from pyfix.spool.ordinary import ORIGIN, RECIPIENT, RECIPIENTS, ordinary_envelope, queued_recipient
 from pyfix.spool.record import CorruptFile, RecordReader, TextEncoder, encode, parse_number
 from pyfix.system.durable import DurableFile
 
 _BUFFER_SIZE = 65536
+# Up to here what lies between two marks is read and written along with them, which costs less than two more calls.
+_NEAR = 8192
 _RET_FLAGS = {"FULL": 1, "HDRS": 2}
 _RET_NAMES = {b"1": "FULL", b"2": "HDRS"}
 ENVELOPE_TYPES = frozenset(bytes([kind]) for kind in b"CTcFILSDRO/WVA>KreP")
 _ATTRIBUTE_LIMIT = 100
 # The attributes that stand before the sender in Postfix's files.
 _FIRST = ("log_ident", "rewrite_context")
-# All but those that tell of the envelope itself: they tell where the message came from.
-_ORIGIN = record.other_attributes(
-    [b"create_time", b"dsn_orig_rcpt", b"encoding", b"envelope_id", b"notify_flags", b"ret_flags", b"trace_flags"]
-)
 _FORBIDDEN = re.compile(r"[\0\r\n]")
 
 
@@ -223,9 +224,11 @@ class EnvelopeReader:
         origin: bool = True,
     ) -> None:
         self._reader = reader
-        self._pass_over = None if origin else _ORIGIN
+        self._pass_over = None if origin else ORIGIN
         self._limit = max(recipient_limit, 1)
         self._types = types
+        # The records of recipients are mostly the same ones: they need not be looked at one by one.
+        self._alike = types is ENVELOPE_TYPES
         self._next = 0
         self._original: str | None = None
         self._orcpt = ""
@@ -268,15 +271,21 @@ class EnvelopeReader:
         self.warn = (WARNED if warned else _number(offset, record.WARN, data), offset)
 
     def _take_recipient(self, offset: int, data: bytes) -> None:
+        reader = self._reader
         if len(self.recipients) < self._limit:
             address = data.decode("utf-8", "replace")
             original = self._original if self._original not in (None, address) else ""
             assert original is not None
             self.recipients.append(QueuedRecipient(offset, address, original, self._orcpt, self._notify))
             self._forget()
-            self._next = self._reader.offset
-        elif not self.rest:
-            self.rest = self._next
+            if self._alike:
+                for start, found in islice(reader.matches(RECIPIENT), self._limit - len(self.recipients)):
+                    self.recipients.append(queued_recipient(start, found))
+            self._next = reader.offset
+        else:
+            self.rest = self.rest or self._next
+            if self._alike:
+                reader.pass_over(RECIPIENTS)
 
     def _take_attribute(self, offset: int, data: bytes) -> None:
         key, equals, value = data.partition(b"=")
@@ -350,6 +359,8 @@ def read_envelope(descriptor: int, recipient_limit: int = 20_000, *, origin: boo
     read: that it is whole is known from the record X at its end and the record E at the file's end.
     """
     reader = RecordReader(descriptor)
+    if not origin and (ordinary := ordinary_envelope(reader.ahead())) is not None:
+        return ordinary
     state = EnvelopeReader(reader, recipient_limit, origin=origin)
     state.read_segment(record.MESSAGE)
     if not state.fields:
@@ -416,17 +427,32 @@ def _skip_content(reader: RecordReader, content_offset: int, data_size: int) -> 
         raise CorruptFile(offset, "the message content does not end where the size record says")
 
 
-def mark_done(descriptor: int, offset: int) -> None:
-    """Turn the R record at ``offset`` into a D record; ``descriptor`` is open for writing.
+def mark_done(descriptor: int, *offsets: int) -> None:
+    """Turn the R records at these offsets into D records; ``descriptor`` is open for writing.
 
-    Marking twice is allowed. Raises CorruptFile if no recipient stands there, and OSError. The mark is not fsynced: a
+    Marking twice is allowed. Raises CorruptFile where no recipient stands, and OSError. The marks are not fsynced: a
     power cut may cost one more delivery, which Postfix's own marks cost too.
     """
-    found = os.pread(descriptor, 1, offset)
-    if found == record.RECIPIENT:
-        os.pwrite(descriptor, record.DONE, offset)
-    elif found != record.DONE:
-        raise CorruptFile(offset, f"a recipient record was expected, not {found!r}")
+    for near in _neighbours(sorted(offsets)):
+        first = near[0]
+        data = bytearray(os.pread(descriptor, near[-1] - first + 1, first))
+        for offset in near:
+            at = offset - first
+            found = bytes(data[at : at + 1])
+            if found not in (record.RECIPIENT, record.DONE):
+                raise CorruptFile(offset, f"a recipient record was expected, not {found!r}")
+            data[at : at + 1] = record.DONE
+        if os.pwrite(descriptor, data, first) < len(data):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def _neighbours(offsets: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Runs of offsets, given in their order, that are near each other."""
+    start = 0
+    for end in range(1, len(offsets) + 1):
+        if end == len(offsets) or offsets[end] - offsets[end - 1] > _NEAR:
+            yield offsets[start:end]
+            start = end
 
 
 def mark_warned(descriptor: int, envelope: Envelope) -> None:

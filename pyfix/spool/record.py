@@ -127,13 +127,13 @@ class TextEncoder:
         return encode(NORMAL, tail)
 
 
-# The length and the data of a record of less than 128 bytes.
-_SHORT = b"|".join(re.escape(bytes([size])) + b".{%d}" % size for size in range(128))
+SHORT_DATA = b"|".join(re.escape(bytes([size])) + b".{%d}" % size for size in range(128))
+"""A pattern of the length and the data of a record of less than 128 bytes, where "." is any byte."""
 
 
 def other_attributes(names: Iterable[bytes]) -> re.Pattern[bytes]:
     """What matches short attribute records, one or more, that have none of these names."""
-    return re.compile(b"(?s:A(?!.(?:%b)=)(?:%b))+" % (b"|".join(names), _SHORT))
+    return re.compile(b"(?s:A(?!.(?:%b)=)(?:%b))+" % (b"|".join(names), SHORT_DATA))
 
 
 class RecordReader:
@@ -162,6 +162,12 @@ class RecordReader:
     def offset(self) -> int:
         """Where the next record starts."""
         return self._start + self._position
+
+    def ahead(self) -> bytes:
+        """What is in the buffer from the next record on; empty at the end of the file."""
+        if self._position == len(self._buffer):
+            self._fill(1)
+        return self._buffer[self._position :]
 
     def seek(self, offset: int) -> None:
         """Go on reading at ``offset``."""
@@ -253,12 +259,28 @@ class RecordReader:
                     break
                 self._position = end
                 yield start + position, buffer[position : position + 1], buffer[data:end]
-                position = end
+                # Who got that may have gone on by ``matches``.
+                position = self._position
             self._position = position
             record = self.read()
             if record is None:
                 return
             yield record
+
+    def matches(self, pattern: re.Pattern[bytes]) -> Iterator[tuple[int, re.Match[bytes]]]:
+        """What the pattern of whole records matches from here on, one behind the other, as far as the buffer goes.
+
+        Each match comes with the buffer's offset in the file.
+        """
+        buffer, start = self._buffer, self._start
+        while found := pattern.match(buffer, self._position):
+            self._position = found.end()
+            yield start, found
+
+    def pass_over(self, pattern: re.Pattern[bytes]) -> None:
+        """Goes on behind what the pattern of whole records matches."""
+        if found := pattern.match(self._buffer, self._position):
+            self._position = found.end()
 
     def follow(self, pointer: Record) -> None:
         """Go on where a pointer record leads; a pointer to 0 leads nowhere."""

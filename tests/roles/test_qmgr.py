@@ -88,14 +88,15 @@ def test_mail_found_at_the_start_is_delivered(tmp_path):
     assert world.where(world.later) == "deferred"
 
 
-def test_a_recipient_is_marked_before_the_file_goes(tmp_path, monkeypatch):
-    left = []
+def test_a_message_is_marked_before_its_file_goes(tmp_path, monkeypatch):
+    """A process that dies between the two delivers nothing twice."""
+    modes = []
 
     async def scenario(world):
         remove = ActiveQueue.remove
 
         def look(active, file):
-            left.append(world.left(file.queue_id))
+            modes.append(os.stat(f"{world.spool.root}/active/{file.queue_id}").st_mode & 0o777)
             remove(active, file)
 
         monkeypatch.setattr(ActiveQueue, "remove", look)
@@ -104,7 +105,35 @@ def test_a_recipient_is_marked_before_the_file_goes(tmp_path, monkeypatch):
         await world.quiet()
 
     run(tmp_path, scenario)
-    assert left == [[]]
+    assert modes == [0o600]
+
+
+def test_what_was_marked_before_a_crash_is_removed(tmp_path):
+    async def scenario(world):
+        queue_id = world.put("a@example.com", queue="active")
+        path = f"{world.spool.root}/active/{queue_id}"
+        os.chmod(path, 0o600)
+        os.utime(path, (1, 1))
+        other = world.put("b@example.com")
+        await world.start()
+        await world.quiet()
+        assert list(world.spool.scan("incoming")) == list(world.spool.scan("active")) == []
+        assert [request.queue_id for request in world.requests] == [other]
+
+    run(tmp_path, scenario)
+
+
+def test_recipients_are_marked_one_by_one_where_others_are_left(tmp_path):
+    """Or where a notice is due: of these, none is forgotten."""
+
+    async def scenario(world):
+        world.answer = per_recipient(a=sent, b=deferred, c=bounced)
+        await world.start()
+        queue_id = await world.send("a@example.com", "b@example.com", "c@example.com")
+        await world.until(lambda: world.where(queue_id) == "deferred")
+        assert world.left(queue_id) == ["b@example.com"]
+
+    run(tmp_path, scenario)
 
 
 def test_mail_that_was_delivered_before_a_crash_is_not_delivered_again(tmp_path):

@@ -151,6 +151,33 @@ def test_marks(spool, queue):
     assert file.tried_before
 
 
+def test_a_finished_file_is_no_message_and_goes_at_the_next_start(spool, queue):
+    queue_id = put(spool, 1, "a@b", "c@d")
+    file, _ = activate(queue, queue_id)
+    queue.finish(file)
+    assert file.finished
+    assert spool.queue_of(queue_id) is None
+    queue.repair(NOW + 1)
+    assert not any(os.listdir(f"{spool.root}/{name}") for name in ("incoming", "active"))
+
+
+def test_a_finished_file_is_removed(spool, queue, monkeypatch):
+    monkeypatch.setattr(active, "_KEPT_LIMIT", 0)
+    file, _ = activate(queue, put(spool, 1))
+    queue.finish(file)
+    queue.forget(file)
+    queue.remove(file)
+    assert os.listdir(f"{spool.root}/active") == []
+
+
+def test_what_somebody_took_cannot_be_finished(spool, queue, monkeypatch):
+    monkeypatch.setattr(active, "_KEPT_LIMIT", 0)
+    file, _ = activate(queue, put(spool, 1))
+    os.unlink(f"{spool.root}/active/{file.queue_id}")
+    queue.finish(file)
+    assert (file.gone, file.finished) == (True, False)
+
+
 def test_a_mark_where_no_recipient_is_makes_the_file_corrupt(spool, queue, corrupt):
     queue_id = put(spool, 1)
     file, _ = activate(queue, queue_id)

@@ -131,6 +131,7 @@ def _rewrite(descriptor, change):
         (lambda data: data.replace(b"R\x0dx@", b"R\x0d\0@"), "control character"),
         (lambda data: data.replace(b"F\x0aFull", b">\x0aFull"), "unexpected record type b'>'"),
         (lambda data: data.replace(b"X\0E\0", b"E\0"), "unexpected record in message content"),
+        (lambda data: data.replace(b"M\0", b"O\3a@bR\3a@bM\0"), "unexpected record type b'O'"),
     ],
 )  # fmt: skip
 def test_what_postdrop_would_not_write_is_not_read(stored, change, reason):

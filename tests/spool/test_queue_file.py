@@ -140,6 +140,27 @@ def test_done_recipients_are_not_read_again(stored):
     assert envelope.recipient_count == 2
 
 
+def test_recipients_near_and_far_are_marked_at_once(stored):
+    recipients = tuple(NewRecipient(f"{n}@{'x' * 100}.example", original=f"o{n}@example.org") for n in range(200))
+    descriptor = stored(replace(MESSAGE, recipients=recipients))
+    every = read_envelope(descriptor).recipients
+    before = os.pread(descriptor, 1 << 20, 0)
+    done = [every[n] for n in (199, 3, 4, 5, 100, 150, 151)]
+    mark_done(descriptor, *[recipient.offset for recipient in done])
+    assert read_envelope(descriptor).recipients == tuple(r for r in every if r not in done)
+    after = os.pread(descriptor, 1 << 20, 0)
+    assert [n for n in range(len(before)) if before[n] != after[n]] == sorted(r.offset for r in done)
+
+
+def test_nothing_is_marked_beside_what_is_no_recipient(stored):
+    descriptor = stored()
+    first, _ = read_envelope(descriptor).recipients
+    before = os.pread(descriptor, 100_000, 0)
+    with pytest.raises(CorruptFile, match="recipient record"):
+        mark_done(descriptor, first.offset, first.offset + 1)
+    assert os.pread(descriptor, 100_000, 0) == before
+
+
 @pytest.mark.parametrize("offset", [0, 97, 10**9])
 def test_only_recipients_are_marked(stored, offset):
     descriptor = stored()
