@@ -184,20 +184,20 @@ class Session:
 
     def _waits(self) -> bool:
         """Whether no event may be taken now."""
-        return self._held_back or self._blocked or (self._storing is not None and self._storing.held > 0)
+        storing = self._storing
+        return self._held_back or self._blocked or self.ended or (storing is not None and storing.held > 0)
 
     def _pump(self) -> None:
         machine = self._machine
-        while not self.ended and not self._waits():
+        while not self._waits():
             event = machine.next_event()
-            handle = _HANDLERS.get(type(event))
-            if handle is not None:
+            if (handle := _HANDLERS.get(type(event))) is not None:
                 handle(self, event)
-                continue
-            output = machine.take_output()
-            if output:
+            elif output := machine.take_output():
                 self._line.write(output)
-            if not output or event is NEED_DATA:
+                if event is NEED_DATA:
+                    break
+            else:
                 break
 
     def _content(self, content: Content) -> None:
@@ -216,7 +216,7 @@ class Session:
 
     def _hello(self, hello: Hello) -> None:
         self._forget_history()
-        self._machine.reply((ehlo_reply if hello.verb == "EHLO" else helo_reply)(self._machine))
+        self._machine.reply((ehlo_reply if hello.verb == "EHLO" else helo_reply)(self._machine.settings))
 
     def _release(self) -> None:
         self._held_back = False

@@ -24,6 +24,7 @@ Diagnostics
 
 import asyncio
 import os
+from collections.abc import Awaitable
 from functools import partial
 from typing import NoReturn
 
@@ -179,7 +180,12 @@ class Cleanup:
         self._role.begin_work()
         return Nothing()
 
-    async def commit(self, call: Call[Nothing]) -> Committed:
+    def store(self, call: Call[Open]) -> Awaitable[Committed]:
+        """Opens a transaction at once, and ends it later: so those that come together go to the disk together."""
+        self.open(call)
+        return self.commit(call)
+
+    async def commit(self, call: Call[Nothing] | Call[Open]) -> Committed:
         """Ends the transaction of the caller's connection, or says again why there is none."""
         transaction = self._open.get(call.connection)
         if transaction is None:
@@ -281,7 +287,7 @@ async def start(role: Role) -> None:
     """Wires the role."""
     service = Cleanup(role)
     role.on_stop.append(service.all_ended)
-    role.implement(INTERFACE, {"Open": service.open, "Commit": service.commit})
+    role.implement(INTERFACE, {"Open": service.open, "Commit": service.commit, "Store": service.store})
 
 
 def main() -> NoReturn:

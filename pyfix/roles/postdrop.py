@@ -1,12 +1,12 @@
 """postdrop: takes mail from the users of this machine.
 
 Description
-    A submission is stored in the maildrop queue, where pickup finds it. It is durable when Commit is answered. The
+    A submission is stored in the maildrop queue, where pickup finds it. It is durable when it is answered. The
     envelope is checked here: what pickup reads can be trusted to be a submission, whoever made it.
 
 Protocol
     Serves io.pyfix.Postdrop on a socket that every user may connect to. The content comes through a pipe whose reading
-    end is passed with Open. A connection that closes before Commit leaves nothing.
+    end is passed. A connection that closes before Commit leaves nothing.
 
 Security
     Everything a caller says is hostile. Who submits is known by SO_PEERCRED and stands in the file; the time and the
@@ -26,6 +26,7 @@ Diagnostics
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from pyfix.conf.config import Config
@@ -211,13 +212,17 @@ class Postdrop:
         else:
             caller.submission = opened
 
-    async def commit(self, call: Call[Nothing]) -> Committed:
+    async def store(self, call: Call[Open]) -> Committed:
+        """Opens a submission and ends it."""
+        await self.open(call)
+        return await self.commit(call)
+
+    async def commit(self, call: Call[Nothing] | Call[Open]) -> Committed:
         """Ends the submission of the caller's connection."""
-        caller = call.connection.state
-        submission = caller.submission if caller is not None else None
+        caller: _Caller = call.connection.state or _Caller()
+        submission = caller.submission
         if submission is None:
-            refusal = caller.refusal if caller is not None else None
-            raise refusal or refused("5.5.1", "no submission is open on this connection")
+            raise caller.refusal or refused("5.5.1", "no submission is open on this connection")
         try:
             await submission.whole()
             # From here on a caller who goes away does not matter.
@@ -279,11 +284,9 @@ class Postdrop:
         try:
             while True:
                 queue_id = self._ids.new(now_usec())
-                try:
+                with suppress(FileExistsError):
                     writer = MaildropWriter(self._spool.create(queue_id, "maildrop"))
                     break
-                except FileExistsError:
-                    continue
             writer.begin(submission)
         except WriteError as error:
             self._role.journal.warning(f"uid={submission.uid}: {error.filename}: {error.strerror}")
@@ -301,15 +304,15 @@ def _clean(text: str) -> str:
 
 
 def _write_trouble(error: WriteError) -> Refused:
-    if isinstance(error, NoSpace):
-        return refused("4.3.1", "insufficient system storage")
-    return refused("4.3.0", "queue file write error")
+    full = isinstance(error, NoSpace)
+    return refused("4.3.1", "insufficient system storage") if full else refused("4.3.0", "queue file write error")
 
 
 async def start(role: Role) -> None:
     """Wires the role."""
     service = Postdrop(role)
-    role.implement(INTERFACE, {"Open": service.open, "Commit": service.commit}, per_uid_limit=PER_UID_LIMIT)
+    handlers = {"Open": service.open, "Commit": service.commit, "Store": service.store}
+    role.implement(INTERFACE, handlers, per_uid_limit=PER_UID_LIMIT)
 
 
 def main() -> NoReturn:

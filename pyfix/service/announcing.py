@@ -37,17 +37,22 @@ class Announcer:
         return self._crowded_until > 0 and monotonic() < self._crowded_until
 
     def tell(self, queue_id: str) -> None:
-        """Tells of a message, soon."""
+        """Tells of a message: at once, or as soon as there is a connection."""
+        self._unanswered += 1
+        if self._telling is None and not self._answer_wanted() and self._client.tell("Announce", Announce(queue_id)):
+            return
         self._news.append(queue_id)
         if self._telling is None:
             self._telling = self._loop.create_task(self._tell_all())
+
+    def _answer_wanted(self) -> bool:
+        return (self._unanswered >= _LOAD or self._crowded_until > 0) and monotonic() - self._asked >= _INTERVAL
 
     async def _tell_all(self) -> None:
         try:
             while self._news:
                 announcement = Announce(self._news.pop(0))
-                self._unanswered += 1
-                if (self._unanswered >= _LOAD or self._crowded_until) and monotonic() - self._asked >= _INTERVAL:
+                if self._answer_wanted():
                     await self._ask(announcement)
                 else:
                     await self._client.oneway("Announce", announcement)

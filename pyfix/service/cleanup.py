@@ -3,7 +3,8 @@
 A caller opens a transaction with the envelope and a file descriptor to read the content from, writes the content,
 closes its end, and then says Commit. The reply to Commit says that the message is durable. A connection that
 closes before Commit, or that sends anything else, aborts: nothing of the message stays. Commit answers also with what
-was wrong with Open, so that Open may be sent as a call without reply.
+was wrong with Open, so that Open may be sent as a call without reply. Who has all content in the pipe and has closed it
+says Store, which is both in one.
 
 The content is lines ended by LF, without dot-stuffing and without the end mark. Its last line may lack the LF.
 """
@@ -84,6 +85,7 @@ INTERFACE = Interface(
     (
         Method("Open", Open, Nothing, "Opens the transaction of this connection; one at a time"),
         Method("Commit", Nothing, Committed, "Ends it, once the content's other end is closed; answers when durable"),
+        Method("Store", Open, Committed, "Opens and ends a transaction whose content is whole; answers when durable"),
     ),
     (Refused,),
 )

@@ -161,11 +161,21 @@ class Client:
         session.release()
         return reply
 
-    async def oneway(self, method: str, parameters: msgspec.Struct) -> None:
-        """Sends a call that gets no reply. A lost one is nobody's loss; raises Unavailable if there is no service."""
-        session = await self.session()
+    def tell(self, method: str, parameters: msgspec.Struct) -> bool:
+        """Sends a call that gets no reply where a connection is there and free: whether one was."""
+        session = self.idle()
+        if session is None:
+            return False
         session.oneway(method, parameters)
         session.release()
+        return True
+
+    async def oneway(self, method: str, parameters: msgspec.Struct) -> None:
+        """Sends a call that gets no reply. A lost one is nobody's loss; raises Unavailable if there is no service."""
+        if not self.tell(method, parameters):
+            session = await self.connect()
+            session.oneway(method, parameters)
+            session.release()
 
     async def connect(self) -> ClientSession:
         """A new connection. Raises Unavailable."""

@@ -1,7 +1,7 @@
 """io.pyfix.Postdrop: local submission, open to every user of the machine.
 
-The protocol is io.pyfix.Cleanup's: Open with the content's descriptor, write, close, Commit. Who submits is known by
-SO_PEERCRED alone; nothing the caller says can change it.
+The protocol is io.pyfix.Cleanup's: Open with the content's descriptor, write, close, Commit; or Store with the
+descriptor of content that is whole. Who submits is known by SO_PEERCRED alone; nothing the caller says can change it.
 """
 
 from typing import Literal
@@ -64,6 +64,7 @@ INTERFACE = Interface(
     (
         Method("Open", Open, Nothing, "Opens the submission of this connection; one at a time"),
         Method("Commit", Nothing, Committed, "Ends it, once the content's other end is closed; answers when durable"),
+        Method("Store", Open, Committed, "Opens and ends a submission whose content is whole; answers when durable"),
     ),
     (Refused,),
 )

@@ -1,8 +1,8 @@
 """A message on its way to cleanup while it still arrives: the caller's half of io.pyfix.Cleanup, for event loops.
 
-Content goes into a pipe. cleanup gets the pipe's reading end when the message is whole, or when the pipe is full: so
-most messages reach it in one piece, and one that is broken off seldom troubles it. What cleanup has to say of it is
-learned at the end. Postdrop speaks the same protocol.
+Content goes into a pipe. cleanup gets the pipe's reading end when the message is whole (Store), or when the pipe is
+full (Open, and Commit at the end): so most messages reach it in one piece, and one that is broken off seldom troubles
+it. What cleanup has to say of it is learned at the end. Postdrop speaks the same protocol.
 """
 
 import asyncio
@@ -51,9 +51,12 @@ class Submission:
         """
         self.content.finish()
         self._on_done = on_done
-        self._start()
-        if self._connecting is None or self._connecting.done():
-            self._commit()
+        if self._session is not None:
+            self._session.send("Commit", Nothing()).add_done_callback(self._committed)
+        elif self._connecting is None:
+            self._start()
+        elif self._reading < 0:  # there was no connection to be had
+            on_done(self._connecting)
 
     def abort(self) -> None:
         """Nothing of the message is to stay. Nobody is told any more."""
@@ -66,36 +69,33 @@ class Submission:
             self._session.close()
 
     def _start(self) -> None:
-        """Lets the service read from now on."""
+        """Lets the service read from now on. The content is whole, or the pipe is full."""
         if self._session is not None or self._connecting is not None:
             return
         session = self._client.idle()
         if session is not None:
-            self._open(session)
+            self._hand_over(session)
         else:
             self._connecting = self._loop.create_task(self._client.session())
             self._connecting.add_done_callback(self._connected)
 
     def _connected(self, connecting: asyncio.Task[ClientSession]) -> None:
         if not connecting.cancelled() and connecting.exception() is None:
-            self._open(connecting.result())
+            self._hand_over(connecting.result())
+        elif self._on_done is not None:
+            self._on_done(connecting)
         self._close_reading()
-        if self._on_done is not None:
-            self._commit()
 
-    def _open(self, session: ClientSession) -> None:
+    def _hand_over(self, session: ClientSession) -> None:
         if self._reading < 0:  # dropped while the connection was made
             session.release()
             return
         self._session = session
-        session.oneway("Open", self._request, (self._reading,))
+        if self._on_done is None:
+            session.oneway("Open", self._request, (self._reading,))
+        else:
+            session.send("Store", self._request, (self._reading,)).add_done_callback(self._committed)
         self._close_reading()
-
-    def _commit(self) -> None:
-        if self._session is not None:
-            self._session.send("Commit", Nothing()).add_done_callback(self._committed)
-        elif self._on_done is not None and self._connecting is not None:
-            self._on_done(self._connecting)
 
     def _committed(self, reply: asyncio.Future[Any]) -> None:
         assert self._session is not None

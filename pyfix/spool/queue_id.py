@@ -44,21 +44,24 @@ def _decode(digits: str, base: int) -> int:
 class QueueIds:
     """The source of a process's queue IDs; no two processes of a machine give the same one."""
 
-    __slots__ = ("_counter", "_last", "_pid")
+    __slots__ = ("_counter", "_last", "_second", "_unique")
 
     def __init__(self, pid: int | None = None) -> None:
         # A forked worker must make a source of its own: hence the process ID at construction.
-        self._pid = os.getpid() if pid is None else pid
+        number = (os.getpid() if pid is None else pid) << _COUNTER_BITS
+        self._unique = [_encode(number | counter, 51, 1) for counter in range(1 << _COUNTER_BITS)]
         self._counter = 0
         self._last = 0
+        self._second = (-1, "")
 
     def new(self, now_usec: int) -> str:
         """The next ID, for the time ``now_usec`` (microseconds since the epoch), or a little later if that is used."""
         self._last = now_usec = max(now_usec, self._last + 1)
         self._counter = (self._counter + 1) % (1 << _COUNTER_BITS)
         seconds, microseconds = divmod(now_usec, 1_000_000)
-        unique = (self._pid << _COUNTER_BITS) | self._counter
-        return f"{_encode(seconds, 52, 6)}{_encode(microseconds, 52, 4)}z{_encode(unique, 51, 1)}"
+        if seconds != self._second[0]:
+            self._second = (seconds, _encode(seconds, 52, 6))
+        return f"{self._second[1]}{_encode(microseconds, 52, 4)}z{self._unique[self._counter]}"
 
 
 def is_queue_id(text: str) -> bool:

@@ -8,6 +8,7 @@ import asyncio
 import errno
 import os
 import socket
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -82,7 +83,7 @@ class Channel:
         assert self._sock is not None
         try:
             if fds:
-                return socket.send_fds(self._sock, [message], list(fds))
+                return self._sock.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))])
             return self._sock.send(message)
         except (BlockingIOError, InterruptedError):
             return 0

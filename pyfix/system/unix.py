@@ -26,7 +26,9 @@ DESCRIPTORS_IN_MESSAGE = 8
 
 _READ_SIZE = 32 * 1024
 _ANCILLARY_SIZE = socket.CMSG_SPACE(DESCRIPTORS_IN_MESSAGE * 4)
-_TRUNCATED = int(socket.MSG_CTRUNC)  # a plain number: enum's operators cost more than the rest of a receive()
+# Plain numbers: enum's operators cost more than the rest of a receive().
+_TRUNCATED = int(socket.MSG_CTRUNC)
+_PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 _TIMED_OUT = "timed out"
 _PATH_LIMIT = 107
 _BACKLOG_PAUSE = 0.02
@@ -133,7 +135,7 @@ class BlockingChannel:
     def abandoned(self) -> bool:
         """Whether the peer has gone, and has left nothing to read."""
         try:
-            return not self._frames and not self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            return not self._frames and not self._sock.recv(1, _PEEK)
         except BlockingIOError:
             return False
         except OSError:

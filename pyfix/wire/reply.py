@@ -34,9 +34,10 @@ class Reply(Struct, frozen=True):
         status = self.status + " " if self.status else ""
         if "\n" not in self.text:
             return f"{self.code} {status}{self.text}\r\n".encode("utf-8", "replace")
-        lines = self.text.split("\n")
-        wire = "".join(f"{self.code}-{status}{line}\r\n" for line in lines[:-1])
-        return f"{wire}{self.code} {status}{lines[-1]}\r\n".encode("utf-8", "replace")
+        others, _, last = self.text.rpartition("\n")
+        start = f"{self.code}-{status}"
+        others = others.replace("\n", f"\r\n{start}")
+        return f"{start}{others}\r\n{self.code} {status}{last}\r\n".encode("utf-8", "replace")
 
 
 OK: Final = Reply(250, "2.0.0", "Ok")

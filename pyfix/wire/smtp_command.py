@@ -4,6 +4,7 @@ A command is a function of the dialogue and of the line's words. It gives a Repl
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from pyfix.wire.command import printable
@@ -67,9 +68,9 @@ def is_bad_address(outcome: Outcome) -> bool:
     return outcome is BAD_SENDER or outcome is BAD_RECIPIENT
 
 
-def ehlo_reply(dialogue: Dialogue) -> Reply:
+@lru_cache
+def ehlo_reply(settings: Settings) -> Reply:
     """The reply to EHLO, with what the server offers, in Postfix's order."""
-    settings = dialogue.settings
     size = f"SIZE {settings.message_size_limit}" if settings.message_size_limit else "SIZE"
     offers = ["PIPELINING", size, "VRFY", "XVERP", "ENHANCEDSTATUSCODES", "8BITMIME", "DSN", "SMTPUTF8"]
     hidden = set(settings.discard_ehlo_keywords)
@@ -82,9 +83,9 @@ def ehlo_reply(dialogue: Dialogue) -> Reply:
     return Reply(250, "", "\n".join([settings.hostname, *(o for o in offers if o.split(" ")[0] not in hidden)]))
 
 
-def helo_reply(dialogue: Dialogue) -> Reply:
+def helo_reply(settings: Settings) -> Reply:
     """The reply to HELO."""
-    return Reply(250, "", dialogue.settings.hostname)
+    return Reply(250, "", settings.hostname)
 
 
 def _helo(_: Dialogue, words: Sequence[bytes]) -> Outcome:

@@ -70,6 +70,10 @@ class State(Enum):
     CLOSED = "closed"
 
 
+# An enum's members are found by a slow search, and these are asked for with each command.
+_COMMAND: Final = State.COMMAND
+_CONTENT: Final = State.CONTENT
+
 # Where the accounting has each command.
 _PLACES: Final = {known.name: place for place, known in enumerate((*KNOWN.values(), UNKNOWN))}
 
@@ -195,39 +199,39 @@ class SmtpServer(Dialogue):
 
     def next_event(self) -> Event | Wait:
         """The next event, or why there is none."""
-        while not self._queue:
+        queue = self._queue
+        while not queue:
             state = self.state
-            if (state is not State.COMMAND and state is not State.CONTENT) or len(
-                self._output
-            ) > self.settings.output_limit:
+            if (state is not _COMMAND and state is not _CONTENT) or len(self._output) > self.settings.output_limit:
                 return PAUSED
             if self._input_ended:
                 self._close("lost connection")
             elif self._offset == len(self._buffer):
                 return NEED_DATA
-            elif state is State.CONTENT:
+            elif state is _CONTENT:
                 self._take_content()
             elif (line := self._next_line()) is None:
                 return NEED_DATA
-            elif self.state is state:
+            elif self.state is _COMMAND:
                 self._obey(line)
-        return self._queue.pop(0)
+        return queue.pop(0)
 
     def reply(self, reply: Reply) -> None:
         """Answers the question, and moves the state."""
         question = self._question
         assert question is not None
         self._question = None
-        self.state = State.COMMAND
+        self.state = _COMMAND
+        positive = reply.code < 400
         # type(), here and below: isinstance() says no to a Struct three times as slowly.
         if type(question) is End:
             self.drop()
             self._decoder = None
-            if reply.positive:
+            if positive:
                 self._errors = self._junk = 0
-        elif reply.positive:
+        elif positive:
             self._move(question)
-        self._answer(reply, done=self.state is not State.CONTENT)
+        self._answer(reply, done=self.state is not _CONTENT)
         if reply.code in (421, 521):
             self._close("")
 
@@ -242,7 +246,7 @@ class SmtpServer(Dialogue):
         elif type(question) is Mail:
             self.transaction = Transaction(question)
         elif type(question) is Begin:
-            self.state = State.CONTENT
+            self.state = _CONTENT
             self._decoder = DataDecoder(self.settings.forbid_bare_newline)
         elif type(question) is Hello:
             self.hello = question
@@ -264,6 +268,8 @@ class SmtpServer(Dialogue):
             return
         if forgiven or reply.code < 400:
             self._tally[0] += 1
+            if not self._known.junk:
+                return
         else:
             self._errors += 1
         if self._known.junk:
@@ -283,23 +289,31 @@ class SmtpServer(Dialogue):
     def _next_line(self) -> bytes | None:
         """A command line without its end, cut to the limit; None if it is not complete."""
         limit = self.settings.line_length_limit
-        start, end = self._offset, self._buffer.find(b"\n", self._offset)
-        length = (end if end >= 0 else len(self._buffer)) - start
+        buffer, start = self._buffer, self._offset
+        end = buffer.find(b"\n", start)
+        length = (end if end >= 0 else len(buffer)) - start
         if end < 0 and length <= 2 * limit:
             return None
-        line = self._buffer[start : start + min(length, limit)]
-        # Where a line has no end within twice the limit, what follows is not worth reading.
-        self._input_ended = length > 2 * limit
-        self._offset = start + limit if self._input_ended else end + 1
-        if length > limit:
+        if length <= limit:
+            line = buffer[start:end]
+            self._offset = end + 1
+            if not line.endswith(b"\r"):
+                self._take_bare_newline()
+        else:
+            line = buffer[start : start + limit]
+            # Where a line has no end within twice the limit, what follows is not worth reading.
+            self._input_ended = length > 2 * limit
+            self._offset = start + limit if self._input_ended else end + 1
             self._queue.append(Notice("too_long", self.where, printable(line[:30].decode("utf-8", "replace"))))
-        elif not line.endswith(b"\r"):
-            self.bare_newlines += 1
-            if self.settings.forbid_bare_newline == "reject":
-                self._queue.append(Notice("bare_lf", self.where, _BARE_LF))
-                self._send(self.worded(self._bare_newline_reply()))
-                self._close("")
         return line.rstrip(b"\r")
+
+    def _take_bare_newline(self) -> None:
+        """A command line has ended in LF alone."""
+        self.bare_newlines += 1
+        if self.settings.forbid_bare_newline == "reject":
+            self._queue.append(Notice("bare_lf", self.where, _BARE_LF))
+            self._send(self.worded(self._bare_newline_reply()))
+            self._close("")
 
     def _bare_newline_reply(self) -> Reply:
         code = self.settings.forbid_bare_newline_reject_code

@@ -145,7 +145,7 @@ class Postdrop:
         self._answers = {at: answer}
         os.makedirs(role.directory / "postdrop", exist_ok=True)
         role.directory = role.directory / "postdrop"
-        role.implement(INTERFACE, {"Open": self.open, "Commit": self.commit})
+        role.implement(INTERFACE, {"Open": self.open, "Commit": self.commit, "Store": self.store})
 
     def open(self, call) -> Nothing:
         if self._answers.get("Open") is not None:
@@ -157,6 +157,10 @@ class Postdrop:
             return Nothing()
         call.connection.state = (call.parameters, asyncio.create_task(asyncio.to_thread(_read_all, fd)))
         return Nothing()
+
+    async def store(self, call) -> Committed:
+        self.open(call)
+        return await self.commit(call)
 
     async def commit(self, call) -> Committed:
         if self._answers.get("Commit") is not None:

@@ -286,7 +286,14 @@ def test_a_postmaster_who_cannot_be_told_is_warned_of_only(tmp_path):
             told.append(call.parameters.queue_id)
             return Nothing()
 
-        handlers = {"Open": open_message, "Commit": lambda _: cleanup_service.Committed("x")}
+        def commit(_call):
+            return cleanup_service.Committed("x")
+
+        def store(call):
+            open_message(call)
+            return commit(call)
+
+        handlers = {"Open": open_message, "Commit": commit, "Store": store}
         role.implement(cleanup_service.INTERFACE, handlers)
         await bounce.start(role)
         await append(role)
@@ -358,7 +365,7 @@ def test_a_cleanup_that_is_lost_is_trouble(tmp_path):
         def lose(call):
             raise ConnectionError(call)
 
-        role.implement(cleanup_service.INTERFACE, {"Open": lose, "Commit": lose})
+        role.implement(cleanup_service.INTERFACE, {"Open": lose, "Commit": lose, "Store": lose})
         await bounce.start(role)
         await append(role)
         with pytest.raises(Trouble):

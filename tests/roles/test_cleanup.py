@@ -461,6 +461,38 @@ def test_nothing_is_answered_before_the_file_is_durable(tmp_path, monkeypatch):
     assert order == ["durable", "answered"]
 
 
+def whole_content():
+    """A pipe's reading end, with all content in it."""
+    reading, writing = os.pipe()
+    os.write(writing, b"Subject: x\n\nhello\n")
+    os.close(writing)
+    return reading
+
+
+def test_a_whole_message_is_stored_in_one_call(tmp_path):
+    async def scenario(role):
+        await cleanup.start(role)
+        session = await role.client(INTERFACE).session()
+        reading = whole_content()
+        queue_id = (await session.call("Store", request(), (reading,))).queue_id
+        os.close(reading)
+        assert [path.name for path in (tmp_path / "spool" / "incoming").iterdir()] == [queue_id]
+
+    go(tmp_path, scenario)
+
+
+def test_store_tells_why_it_was_refused_and_leaves_nothing(tmp_path):
+    async def scenario(role):
+        await cleanup.start(role)
+        session = await role.client(INTERFACE).session()
+        with (tmp_path / "file").open("wb") as file, pytest.raises(Refused) as refused:
+            await session.call("Store", request(), (file.fileno(),))
+        assert refused.value.parameters.text == "Error: queue file write error"
+        assert list((tmp_path / "spool" / "incoming").iterdir()) == []
+
+    go(tmp_path, scenario)
+
+
 def test_commit_tells_why_an_open_without_reply_was_refused(tmp_path):
     async def scenario(role):
         await cleanup.start(role)

@@ -49,11 +49,15 @@ class Cleanup:
         self.answers = list(answers)
         self.got: list[tuple[cleanup.Open, bytes]] = []
         self.left: list[list[str]] = []
-        role.implement(cleanup.INTERFACE, {"Open": self.open, "Commit": self.commit})
+        role.implement(cleanup.INTERFACE, {"Open": self.open, "Commit": self.commit, "Store": self.store})
 
     def open(self, call) -> None:
         reading = asyncio.create_task(asyncio.to_thread(_read_all, call.take_fd(call.parameters.content)))
         call.connection.state = (call.parameters, reading)
+
+    async def store(self, call) -> cleanup.Committed:
+        self.open(call)
+        return await self.commit(call)
 
     async def commit(self, call) -> cleanup.Committed:
         request, reading = call.connection.state

@@ -194,6 +194,26 @@ def test_a_caller_who_goes_away_before_commit_leaves_nothing(tmp_path, committin
     run(tmp_path, scenario)
 
 
+@pytest.mark.parametrize("recipients", [("b",), ()])
+def test_a_whole_submission_is_stored_or_refused_in_one_call(tmp_path, recipients) -> None:
+    async def scenario(role: FakeRole) -> None:
+        await postdrop.start(role)
+        session = await role.client(INTERFACE).session()
+        reading, writing = os.pipe()
+        os.write(writing, b"x\n")
+        os.close(writing)
+        stored = session.send("Store", Open(0, "a", recipients), (reading,))
+        os.close(reading)
+        if recipients:
+            assert (await stored).queue_id == maildrop(tmp_path)[0].name
+        else:
+            with pytest.raises(Refused, match="no recipients specified"):
+                await stored
+            assert maildrop(tmp_path) == []
+
+    run(tmp_path, scenario)
+
+
 def test_commit_tells_why_an_open_without_reply_was_refused(tmp_path) -> None:
     async def scenario(role: FakeRole) -> None:
         await postdrop.start(role)

@@ -31,7 +31,7 @@ class Cleanup:
         self.aborting = asyncio.Event()
 
     def handlers(self):
-        return {"Open": self.open, "Commit": self.commit}
+        return {"Open": self.open, "Commit": self.commit, "Store": self.store}
 
     def open(self, call):
         if self.refuse_open:
@@ -53,6 +53,10 @@ class Cleanup:
         connection.state = [request.queue_id, content, whole]
         connection.on_close[:] = [lambda: self._closed(connection)]
         return Nothing()
+
+    async def store(self, call):
+        self.open(call)
+        return await self.commit(call)
 
     async def _read_late(self, fd, content, end):
         await self.slow.wait()

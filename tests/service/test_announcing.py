@@ -18,11 +18,18 @@ class QueueManager:
         self.asked: list[str] = []
         self.crowded = False
         self.down = False
+        self.connected = False
 
-    async def oneway(self, _method, announcement) -> None:
-        if self.down:
+    def tell(self, _method, announcement) -> bool:
+        self.connected = self.connected and not self.down
+        if self.connected:
+            self.told.append(announcement.queue_id)
+        return self.connected
+
+    async def oneway(self, method, announcement) -> None:
+        self.connected = not self.down
+        if not self.tell(method, announcement):
             raise Unavailable("down")
-        self.told.append(announcement.queue_id)
 
     async def call(self, _method, announcement) -> Announced:
         await self.oneway(_method, announcement)

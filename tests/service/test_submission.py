@@ -18,40 +18,58 @@ def descriptors():
 
 
 class Keeper:
-    """Takes a message; ``fds`` are the reading ends."""
+    """Takes a message; ``calls`` are the names of the calls that brought it."""
 
     def __init__(self):
+        self.calls = []
         self.content = None
+        self.opened = asyncio.Event()
         self.gone = asyncio.Event()
 
     def open(self, call):
+        self.calls.append("Open")
         self.content = call.take_fd(call.parameters.content)
+        self.opened.set()
         call.connection.on_close.append(self.gone.set)
         return Nothing()
 
-    def commit(self, _call):
+    async def store(self, call):
+        self.open(call)
+        self.calls[:] = ["Store"]
+        return cleanup.Committed(await asyncio.to_thread(self._read))
+
+    async def commit(self, _call):
+        self.calls.append("Commit")
+        return cleanup.Committed(await asyncio.to_thread(self._read))
+
+    def _read(self):
         with os.fdopen(self.content, "rb") as pipe:
-            return cleanup.Committed(pipe.read().decode())
+            return pipe.read().decode()
 
 
 def play(tmp_path, scenario):
     async def main(role):
         keeper = Keeper()
-        role.implement(cleanup.INTERFACE, {"Open": keeper.open, "Commit": keeper.commit})
+        handlers = {"Open": keeper.open, "Commit": keeper.commit, "Store": keeper.store}
+        role.implement(cleanup.INTERFACE, handlers)
         await scenario(role, keeper)
 
     return run(tmp_path, main)
 
 
-def test_content_goes_through_the_pipe(tmp_path):
-    async def scenario(role, _keeper):
+@pytest.mark.parametrize(("size", "calls"), [(3, ["Store"]), (200_000, ["Open", "Commit"])])
+def test_content_goes_through_the_pipe(tmp_path, size, calls):
+    async def scenario(role, keeper):
         replies = asyncio.Queue()
         loop = asyncio.get_running_loop()
         submission = Submission(loop, role.client(cleanup.INTERFACE), opening(), lambda: None)
         message = Message("QID", submission, role.journal.warning)
-        message.write(b"abc")
+        message.write(b"a" * size)
+        if message.held:
+            await keeper.opened.wait()
         message.commit(replies.put_nowait)
-        assert str(await replies.get()) == "250 2.0.0 Ok: queued as abc"
+        assert str(await replies.get()) == f"250 2.0.0 Ok: queued as {'a' * size}"
+        assert keeper.calls == calls
 
     play(tmp_path, scenario)
 

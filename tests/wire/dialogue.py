@@ -101,9 +101,9 @@ class Driver:
             return reply
         match question:
             case Hello("EHLO"):
-                return ehlo_reply(machine)
+                return ehlo_reply(machine.settings)
             case Hello():
-                return helo_reply(machine)
+                return helo_reply(machine.settings)
             case Mail():
                 return Reply(250, "2.1.0", "Ok")
             case Rcpt():
