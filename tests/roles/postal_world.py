@@ -277,3 +277,35 @@ def run(directory, scenario, **parameters):
         return world
 
     return asyncio.run(main())
+
+
+def per_recipient(**answers):
+    """An agent that answers by the recipient's local part."""
+
+    def answer(request):
+        outcomes = []
+        for recipient in request.recipients:
+            reply = answers[recipient.address.partition("@")[0]](request)
+            outcomes += [o for o in reply.outcomes if o.offset == recipient.offset]
+        return Delivered(tuple(outcomes))
+
+    return answer
+
+
+class Gate:
+    """An agent that holds deliveries to some hosts until it is opened."""
+
+    def __init__(self, *hosts, answer=sent):
+        self.hosts = hosts
+        self.answer = answer
+        self.event = asyncio.Event()
+        self.waiting = 0
+
+    async def __call__(self, request):
+        if request.nexthop in self.hosts:
+            self.waiting += 1
+            await self.event.wait()
+        return self.answer(request)
+
+    def open(self):
+        self.event.set()
