@@ -28,12 +28,13 @@ _Name = tuple[str, int, int]
 class _Attempt:
     """A delivery."""
 
-    __slots__ = ("delivered", "deserted", "request")
+    __slots__ = ("delivered", "deserted", "request", "under_way")
 
     def __init__(self, request: Deliver) -> None:
         self.request = request
-        # None: under way
-        self.delivered: Delivered | None = None
+        self.under_way = True
+        # empty as long as it is under way, and if it failed
+        self.delivered = Delivered(())
         # the caller has gone meanwhile; done at the end
         self.deserted: asyncio.Future[None] | None = None
 
@@ -67,6 +68,7 @@ class Unheard:
         try:
             delivered = attempt.delivered = await self._attempt(call, request)
         finally:
+            attempt.under_way = False
             if attempt.deserted is not None:
                 self._end(attempt, attempt.deserted)
         return replace(delivered, outcomes=known + delivered.outcomes) if known else delivered
@@ -79,7 +81,7 @@ class Unheard:
         attempt: _Attempt | None = connection.state
         if attempt is None:
             return
-        if attempt.delivered is None:
+        if attempt.under_way:
             attempt.deserted = asyncio.get_running_loop().create_future()
             self._deserted.setdefault(attempt.request.queue_id, set()).add(attempt)
         else:
@@ -90,8 +92,7 @@ class Unheard:
         self._deserted[queue_id].remove(attempt)
         if not self._deserted[queue_id]:
             del self._deserted[queue_id]
-        if attempt.delivered is not None:
-            self._remember(attempt.request, attempt.delivered)
+        self._remember(attempt.request, attempt.delivered)
         deserted.set_result(None)
 
     def _remember(self, request: Deliver, delivered: Delivered) -> None:

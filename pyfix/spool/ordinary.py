@@ -88,5 +88,5 @@ def _text(data: bytes) -> str:
 
 
 def _value(data: bytes) -> bytes:
-    """What an attribute record says."""
-    return data.partition(b"=")[2].strip(b" \t")
+    """What an attribute record says, without the byte that tells its length, which may be any."""
+    return data[1:].partition(b"=")[2].strip(b" \t")

@@ -116,6 +116,21 @@ def test_a_delivery_that_fails_beside_a_dead_caller_leaves_nobody_waiting():
     asyncio.run(scenario())
 
 
+def test_a_call_that_failed_leaves_nobody_waiting():
+    async def scenario():
+        async def fail(_call, _request):
+            raise RuntimeError
+
+        failing = Unheard(fail)
+        for _ in range(2):
+            connection = Connection(Peer(1, 0, 0))
+            with pytest.raises(RuntimeError):
+                await asyncio.wait_for(failing.deliver(Call(REQUEST, [], connection)), 5)
+            connection.on_close[0]()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     ("changes", "status"),
     [

@@ -81,6 +81,15 @@ def test_what_is_ordinary_is_found(tmp_path, extra):
     assert ordinary_envelope(data) == read(data) is not None
 
 
+def test_a_text_of_any_length_is_read_as_it_is(tmp_path):
+    for length in range(1, 128):  # the byte that tells it may be any sign
+        text = "x" * length
+        bob = NewRecipient(text, original=f"{text[1:]}y", orcpt=f"rfc822;{text}")
+        data = stored(tmp_path, replace(MESSAGE, sender=text, recipients=(bob,), attributes={"log_ident": text}))
+        found = ordinary_envelope(data)
+        assert found == read(data) or (found is None and length > 100)
+
+
 @pytest.mark.parametrize("other", OTHERS.values(), ids=list(OTHERS))
 def test_other_messages_go_the_long_way(tmp_path, other):
     data = stored(tmp_path, replace(MESSAGE, **other))
