@@ -125,7 +125,7 @@ class Closing(Generic[M]):
         if message.expired and not file.gone:
             status = "force-expired" if message.forced_expire else "expired"
             self._journal.write(events.expired(message.queue_id, message.sender, status))
-        due = [] if file.gone or file.finished or message.withdrawn else self._notices_due(message, file)
+        due = [] if file.gone or message.withdrawn else self._notices_due(message, file)
         if due:
             self._cycle.spawn(self._notify(message, due))
         else:

@@ -54,7 +54,6 @@ class ActiveFile:
         "delays",
         "descriptor",
         "envelope",
-        "finished",
         "forced_expire",
         "gone",
         "notice_due",
@@ -79,8 +78,6 @@ class ActiveFile:
         self.tried_before = True
         # the sender may have to be told of recipients that bounced
         self.notice_due = False
-        # all its recipients are done: it waits for its removal
-        self.finished = False
         # somebody else has taken the file away: nothing is left to be done to it
         self.gone = False
         # its descriptor, -1: closed; and how many deliveries use it
@@ -268,7 +265,6 @@ class ActiveQueue:
         except FileNotFoundError:
             return
         os.fchmod(descriptor, INVISIBLE)
-        file.finished = True
         self.let_go(file)
 
     def mark_warned(self, file: ActiveFile) -> None:

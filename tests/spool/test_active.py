@@ -155,7 +155,6 @@ def test_a_finished_file_is_no_message_and_goes_at_the_next_start(spool, queue):
     queue_id = put(spool, 1, "a@b", "c@d")
     file, _ = activate(queue, queue_id)
     queue.finish(file)
-    assert file.finished
     assert spool.queue_of(queue_id) is None
     queue.repair(NOW + 1)
     assert not any(os.listdir(f"{spool.root}/{name}") for name in ("incoming", "active"))
@@ -175,7 +174,7 @@ def test_what_somebody_took_cannot_be_finished(spool, queue, monkeypatch):
     file, _ = activate(queue, put(spool, 1))
     os.unlink(f"{spool.root}/active/{file.queue_id}")
     queue.finish(file)
-    assert (file.gone, file.finished) == (True, False)
+    assert file.gone
 
 
 def test_a_mark_where_no_recipient_is_makes_the_file_corrupt(spool, queue, corrupt):
