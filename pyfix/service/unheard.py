@@ -28,15 +28,13 @@ _Name = tuple[str, int, int]
 class _Attempt:
     """A delivery."""
 
-    __slots__ = ("delivered", "deserted", "request", "under_way")
+    __slots__ = ("delivered", "request", "under_way")
 
     def __init__(self, request: Deliver) -> None:
         self.request = request
         self.under_way = True
         # empty as long as it is under way, and if it failed
         self.delivered = Delivered(())
-        # the caller has gone meanwhile; done at the end
-        self.deserted: asyncio.Future[None] | None = None
 
 
 class Unheard:
@@ -44,8 +42,8 @@ class Unheard:
 
     def __init__(self, attempt: Callable[[Call[Deliver], Deliver], Awaitable[Delivered]]) -> None:
         self._attempt = attempt
-        # deliveries under way whose caller has gone, by queue ID
-        self._deserted: dict[str, set[_Attempt]] = {}
+        # deliveries under way whose caller has gone, by queue ID, and what is done at their end
+        self._deserted: dict[str, dict[_Attempt, asyncio.Future[None]]] = {}
         # who was served, which the caller may not know; the oldest first
         self._served: OrderedDict[_Name, Outcome] = OrderedDict()
 
@@ -54,24 +52,28 @@ class Unheard:
         request, connection = call.parameters, call.connection
         if not connection.on_close:
             connection.on_close.append(partial(self._desert, connection))
-        connection.state = None
-        for before in tuple(self._deserted.get(request.queue_id, ())):
-            if before.deserted is not None:
-                await before.deserted
-        known = self._known(request) if self._served else ()
-        if known:
-            offsets = {outcome.offset for outcome in known}
-            request = replace(request, recipients=tuple(r for r in request.recipients if r.offset not in offsets))
-            if not request.recipients:
-                return Delivered(known)
         attempt = connection.state = _Attempt(request)
         try:
-            delivered = attempt.delivered = await self._attempt(call, request)
+            for end in tuple(self._deserted.get(request.queue_id, {}).values()):
+                await end
+            attempt.delivered = await self._deliver_rest(call)
         finally:
             attempt.under_way = False
-            if attempt.deserted is not None:
-                self._end(attempt, attempt.deserted)
-        return replace(delivered, outcomes=known + delivered.outcomes) if known else delivered
+            if self._deserted:
+                self._end(attempt)
+        return attempt.delivered
+
+    async def _deliver_rest(self, call: Call[Deliver]) -> Delivered:
+        request = call.parameters
+        known = self._known(request) if self._served else ()
+        if not known:
+            return await self._attempt(call, request)
+        offsets = {outcome.offset for outcome in known}
+        rest = tuple(recipient for recipient in request.recipients if recipient.offset not in offsets)
+        if not rest:
+            return Delivered(known)
+        delivered = await self._attempt(call, replace(request, recipients=rest))
+        return replace(delivered, outcomes=known + delivered.outcomes)
 
     def _known(self, request: Deliver) -> tuple[Outcome, ...]:
         names = [_name(request, recipient.offset) for recipient in request.recipients]
@@ -82,18 +84,22 @@ class Unheard:
         if attempt is None:
             return
         if attempt.under_way:
-            attempt.deserted = asyncio.get_running_loop().create_future()
-            self._deserted.setdefault(attempt.request.queue_id, set()).add(attempt)
+            end = asyncio.get_running_loop().create_future()
+            self._deserted.setdefault(attempt.request.queue_id, {})[attempt] = end
         else:
             self._remember(attempt.request, attempt.delivered)
 
-    def _end(self, attempt: _Attempt, deserted: "asyncio.Future[None]") -> None:
+    def _end(self, attempt: _Attempt) -> None:
+        """Tells those who wait, if its caller has gone."""
         queue_id = attempt.request.queue_id
-        self._deserted[queue_id].remove(attempt)
-        if not self._deserted[queue_id]:
+        of_message = self._deserted.get(queue_id, {})
+        end = of_message.pop(attempt, None)
+        if end is None:
+            return
+        if not of_message:
             del self._deserted[queue_id]
         self._remember(attempt.request, attempt.delivered)
-        deserted.set_result(None)
+        end.set_result(None)
 
     def _remember(self, request: Deliver, delivered: Delivered) -> None:
         for outcome in delivered.outcomes:

@@ -92,6 +92,38 @@ def test_the_end_of_a_delivery_under_way_is_awaited():
     asyncio.run(scenario())
 
 
+def test_who_died_waiting_is_waited_for():
+    async def scenario():
+        gates = [asyncio.Event(), asyncio.Event()]
+        statuses = []
+
+        async def attempt(_call, request):
+            number = len(statuses)
+            statuses.append("deferred" if number == 0 else "sent")
+            await gates[number].wait()
+            return Delivered(tuple(Outcome(r.offset, statuses[number], "2.0.0", "ok") for r in request.recipients))
+
+        agent = Agent()
+        agent.unheard = Unheard(attempt)
+        first, second, third = Manager(agent), Manager(agent), Manager(agent)
+        deserted = asyncio.create_task(first.ask())
+        await asyncio.sleep(0)
+        first.die()
+        waited = asyncio.create_task(second.ask())
+        await asyncio.sleep(0)
+        second.die()
+        waits = asyncio.create_task(third.ask())
+        await asyncio.sleep(0)
+        gates[0].set()
+        await deserted
+        gates[1].set()
+        assert {outcome.status for outcome in (await waits).outcomes} == {"sent"}
+        assert (await waited).outcomes == (await waits).outcomes
+        assert statuses == ["deferred", "sent"]
+
+    asyncio.run(scenario())
+
+
 def test_a_delivery_that_fails_beside_a_dead_caller_leaves_nobody_waiting():
     async def scenario():
         agent = Agent()
@@ -132,35 +164,24 @@ def test_a_call_that_failed_leaves_nobody_waiting():
 
 
 @pytest.mark.parametrize(
-    ("changes", "status"),
+    ("before", "then", "status"),
     [
-        ({"queue_id": "4jXZz32Gv9z99yS"}, "sent"),
-        ({"arrival_usec": 1}, "sent"),  # a short queue ID that was used again
-        ({"verify": True}, "sent"),
-        ({}, "deferred"),
-        ({}, "bounced"),
+        ({}, {"queue_id": "4jXZz32Gv9z99yS"}, "sent"),
+        ({}, {"arrival_usec": 1}, "sent"),  # a short queue ID that was used again
+        ({}, {"verify": True}, "sent"),
+        ({"verify": True}, {}, "sent"),
+        ({}, {}, "deferred"),
+        ({}, {}, "bounced"),
     ],
 )
-def test_anything_else_is_done(changes, status):
+def test_anything_else_is_done(before, then, status):
     async def scenario():
         agent = Agent()
         agent.status = status
         first = Manager(agent)
-        await first.ask()
+        await first.ask(replace(REQUEST, **before))
         first.die()
-        await Manager(agent).ask(replace(REQUEST, **changes))
-        assert agent.served == [10, 20, 10, 20]
-
-    asyncio.run(scenario())
-
-
-def test_a_probe_serves_nobody():
-    async def scenario():
-        agent = Agent()
-        first = Manager(agent)
-        await first.ask(replace(REQUEST, verify=True))
-        first.die()
-        await Manager(agent).ask()
+        await Manager(agent).ask(replace(REQUEST, **then))
         assert agent.served == [10, 20, 10, 20]
 
     asyncio.run(scenario())
