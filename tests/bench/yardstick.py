@@ -15,12 +15,12 @@ import contextlib
 import json
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import scale
+from durability.power import mounted, run
 from machine import package, postfix
 from machine.machine import Machine
 from machine.tree import CACHE
@@ -109,16 +109,12 @@ print(sum(pss(p) for p in os.listdir("/proc") if p.isdigit() and any(w in comman
 def disk():
     """A directory that is a new ext4 file system, until the context ends."""
     with tempfile.TemporaryDirectory(prefix="disk-", dir=CACHE) as directory:
-        image, mounted = Path(directory, "image"), Path(directory, "mounted")
-        mounted.mkdir()
-        subprocess.run(["fallocate", "--length", str(DISK_SIZE), image], check=True)
+        image, root = Path(directory, "image"), Path(directory, "root")
+        run("fallocate", "--length", DISK_SIZE, image)
         # Nothing is left to be initialized while one measures.
-        subprocess.run(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", image], check=True)
-        subprocess.run(["mount", "-o", "loop", image, mounted], check=True)
-        try:
-            yield mounted
-        finally:
-            subprocess.run(["umount", mounted], check=True)
+        run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)
+        with mounted(image, root):
+            yield root
 
 
 class System:

@@ -103,6 +103,14 @@ class World(FakeRole):
         loop.add_reader(listener.fileno(), accept)
         self._listeners.append(listener)
 
+    async def send_into(self, gate, *addresses):
+        """Starts with a message that the gate holds; its ID."""
+        self.answer = gate
+        await self.start()
+        queue_id = await self.send(*addresses)
+        await self.until(lambda: gate.waiting)
+        return queue_id
+
     async def close(self):
         loop = asyncio.get_running_loop()
         for listener in self._listeners:

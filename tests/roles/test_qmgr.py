@@ -461,10 +461,8 @@ def test_a_queue_directory_that_is_missing(tmp_path):
 
 def test_stopping_waits_for_what_is_in_flight(tmp_path):
     async def scenario(world):
-        world.answer = gate = Gate("example.com")
-        await world.start()
-        first = await world.send("a@example.com")
-        await world.until(lambda: gate.waiting)
+        gate = Gate("example.com")
+        first = await world.send_into(gate, "a@example.com")
         second = await world.send("b@example.com")
         await world.until(lambda: world.where(second) == "active")
         stop = asyncio.ensure_future(world.on_stop[0]())

@@ -14,10 +14,8 @@ from pyfix.system.unix import Peer
 
 def test_a_message_that_disappears_is_let_go(tmp_path):
     async def scenario(world):
-        world.answer = gate = Gate("example.com", answer=deferred)
-        await world.start()
-        queue_id = await world.send("a@example.com", "b@other.example")
-        await world.until(lambda: gate.waiting)
+        gate = Gate("example.com", answer=deferred)
+        queue_id = await world.send_into(gate, "a@example.com", "b@other.example")
         os.unlink(world.spool.path("active", queue_id), dir_fd=world.spool.descriptor)
         gate.open()
         await world.quiet()
@@ -66,10 +64,8 @@ def test_postsuper_holds_mail_in_flight_once_it_has_landed(tmp_path):
 
 def test_mail_on_hold_starts_no_delivery(tmp_path):
     async def scenario(world):
-        world.answer = gate = Gate("example.com")
-        await world.start()
-        first = await world.send("a@example.com")
-        await world.until(lambda: gate.waiting)
+        gate = Gate("example.com")
+        first = await world.send_into(gate, "a@example.com")
         second = await world.send("b@example.com")
         await world.until(lambda: world.where(second) == "active")
         assert await world.change("hold", second) == (second,)
@@ -138,10 +134,8 @@ def test_a_change_that_the_file_system_refuses_is_told_and_the_mail_is_tried_aga
 
 def test_mail_in_flight_expires_at_its_next_attempt(tmp_path):
     async def scenario(world):
-        world.answer = gate = Gate("example.com", answer=deferred)
-        await world.start()
-        queue_id = await world.send("a@example.com")
-        await world.until(lambda: gate.waiting)
+        gate = Gate("example.com", answer=deferred)
+        queue_id = await world.send_into(gate, "a@example.com")
         assert await world.change("expire", queue_id) == (queue_id,)
         gate.open()
         await world.until(lambda: world.where(queue_id) == "deferred")
