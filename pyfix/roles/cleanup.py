@@ -49,8 +49,6 @@ from pyfix.system.flusher import Flusher
 from pyfix.system.late_file import LateFile
 from pyfix.system.pipe import PipeReader
 
-# More threads than this do not make fsync faster.
-_FSYNC_THREADS = 3
 _SPACE_AGE = 1.0
 
 
@@ -121,9 +119,9 @@ class Transaction:
         if writer.recipient_count == 0:
             raise Refusal(550, "5.1.0", "Error: no recipients specified")
 
-    def commit(self) -> None:
-        """Makes the message durable and visible; may run in a thread. Raises WriteError."""
-        self._writer.commit()
+    async def commit(self, flusher: Flusher) -> None:
+        """Makes the message durable and visible. Raises WriteError."""
+        await flusher.commit(self._writer)
 
     def abort(self) -> None:
         """Ends the transaction; nothing stays, unless it was committed."""
@@ -137,7 +135,7 @@ class Cleanup:
     def __init__(self, role: Role) -> None:
         self._role = role
         self._loop = asyncio.get_running_loop()
-        self._flusher = Flusher(self._loop, _FSYNC_THREADS)
+        self._flusher = Flusher(self._loop)
         # An answer that takes longer is not worth waiting for.
         self._announcer = Announcer(role.client(queue.QUEUE, "qmgr", timeout=10.0), self._loop)
         self._open: dict[Connection, Transaction] = {}
@@ -198,7 +196,7 @@ class Cleanup:
             # From here on a caller who goes away does not matter.
             del self._open[call.connection]
             self._log_identifiers(transaction)
-            await self._flusher.run(transaction.commit)
+            await transaction.commit(self._flusher)
         except Aborted:
             raise refused(*NOT_OPEN) from None
         except (Refusal, OSError) as error:

@@ -53,8 +53,6 @@ UID_LIMIT = 40
 TOTAL_LIMIT = 200
 _TURN_TIMEOUT = 60.0
 _TRACE_FLAGS = {"none": 0, "record": TRACE_RECORD, "verify": TRACE_VERIFY}
-# More threads than this do not make fsync faster.
-_FSYNC_THREADS = 3
 
 
 def refused(status: str, text: str) -> Refused:
@@ -90,9 +88,9 @@ class Submission:
             raise error
         self._writer.finish()
 
-    def commit(self) -> None:
-        """Makes it durable; may run in a thread. Raises WriteError."""
-        self._writer.commit()
+    async def commit(self, flusher: Flusher) -> None:
+        """Makes it durable. Raises WriteError."""
+        await flusher.commit(self._writer)
 
     def close(self) -> None:
         """Ends it. Unless it was committed, nothing of it stays."""
@@ -152,7 +150,7 @@ class Postdrop:
         self._role = role
         self._ids = QueueIds()
         self._turns = Turns(UID_LIMIT, TOTAL_LIMIT)
-        self._flusher = Flusher(asyncio.get_running_loop(), _FSYNC_THREADS)
+        self._flusher = Flusher(asyncio.get_running_loop())
         self._root = ""
         self._configure(role.conf)
         role.on_reload.append(self._configure)
@@ -227,7 +225,7 @@ class Postdrop:
             await submission.whole()
             # From here on a caller who goes away does not matter.
             caller.submission = None
-            await self._flusher.run(submission.commit)
+            await submission.commit(self._flusher)
         except WriteError as error:
             self._role.journal.warning(f"uid={call.peer.uid}: {error.filename}: {error.strerror}")
             raise _write_trouble(error) from None

@@ -14,11 +14,10 @@ from msgspec import Struct
 
 from pyfix.spool import queue_file, record
 from pyfix.spool.envelope import QueuedRecipient
+from pyfix.spool.message_writer import MessageWriter
 from pyfix.spool.queue_file import EnvelopeReader, encode_attributes
-from pyfix.spool.record import CorruptFile, RecordReader, TextEncoder, encode
-from pyfix.system.durable import DurableFile
+from pyfix.spool.record import CorruptFile, RecordReader, encode
 
-_BUFFER_SIZE = 65536
 _ENVELOPE_TYPES = frozenset((b"T", b"F", b"S", b"R", b"V", b"A", b"i", b"n"))
 _ADDRESS_LIMIT = record.LINE_LIMIT
 
@@ -98,36 +97,10 @@ def _check_text(what: str, text: str) -> None:
         raise BadSubmission(f"control character in {what}")
 
 
-class MaildropWriter:
-    """Writes a maildrop file: ``begin``, ``write_content``..., ``finish``, ``commit``; or ``abort``.
+class MaildropWriter(MessageWriter):
+    """Writes a maildrop file: ``begin``, ``write_content``..., ``finish``, ``commit``; or ``abort``."""
 
-    All raise WriteError and NoSpace, after which nothing of the file is left. ``commit`` may run in another thread.
-    """
-
-    __slots__ = ("_buffer", "_buffered", "_encoder", "_file")
-
-    def __init__(self, file: DurableFile) -> None:
-        self._file = file
-        self._buffer: list[bytes] = []
-        self._buffered = 0
-        self._encoder = TextEncoder()
-
-    @property
-    def size(self) -> int:
-        """Bytes of the file so far."""
-        return self._file.size + self._buffered
-
-    def _put(self, data: bytes) -> None:
-        self._buffer.append(data)
-        self._buffered += len(data)
-        if self._buffered >= _BUFFER_SIZE:
-            self._flush()
-
-    def _flush(self) -> None:
-        data = b"".join(self._buffer)
-        self._buffer.clear()
-        self._buffered = 0
-        self._file.write(data)
+    __slots__ = ()
 
     def begin(self, submission: NewSubmission) -> None:
         """Write the envelope. Raises BadSubmission, and then the file is still to be aborted."""
@@ -156,10 +129,6 @@ class MaildropWriter:
         parts.append(encode(record.MESSAGE, b""))
         self._put(b"".join(parts))
 
-    def write_content(self, chunk: bytes) -> None:
-        """Write some of the content: lines ended by LF, cut anywhere."""
-        self._put(self._encoder.encode(chunk))
-
     def finish(self, recipients: Iterable[str] = ()) -> None:
         """End the file; ``recipients`` are those found in the headers, if someone has looked."""
         self._put(self._encoder.finish())
@@ -169,15 +138,6 @@ class MaildropWriter:
             parts.append(encode(record.RECIPIENT, address.encode()))
         parts.append(encode(record.END, b""))
         self._put(b"".join(parts))
-
-    def commit(self) -> None:
-        """Make the submission durable and visible: sendmail may exit 0 when this returns."""
-        self._flush()
-        self._file.commit()
-
-    def abort(self) -> None:
-        """Leave nothing; nothing happens after commit."""
-        self._file.abort()
 
 
 def read_submission(descriptor: int, recipient_limit: int = 100_000) -> Submission:

@@ -25,11 +25,11 @@ from itertools import islice
 
 from pyfix.spool import record
 from pyfix.spool.envelope import WARNED, Envelope, NewMessage, NewRecipient, QueuedRecipient
+from pyfix.spool.message_writer import MessageWriter
 from pyfix.spool.ordinary import ORIGIN, RECIPIENT, RECIPIENTS, ordinary_envelope, queued_recipient
-from pyfix.spool.record import CorruptFile, RecordReader, TextEncoder, encode, parse_number
+from pyfix.spool.record import CorruptFile, RecordReader, encode, parse_number
 from pyfix.system.durable import DurableFile
 
-_BUFFER_SIZE = 65536
 # Up to here what lies between two marks is read and written along with them, which costs less than two more calls.
 _NEAR = 8192
 _RET_FLAGS = {"FULL": 1, "HDRS": 2}
@@ -91,40 +91,17 @@ def from_xtext(xtext: str) -> str:
     return decoded.decode("utf-8", "replace")
 
 
-class QueueFileWriter:
-    """Writes a queue file, in bounded memory: ``begin``, ``write_content``..., ``finish``, ``commit``; or ``abort``.
+class QueueFileWriter(MessageWriter):
+    """Writes a queue file: ``begin``, ``write_content``..., ``finish``, ``commit``; or ``abort``."""
 
-    All raise WriteError and NoSpace, after which nothing of the file is left. ``commit`` may run in another thread.
-    """
-
-    __slots__ = ("_buffer", "_buffered", "_encoder", "_file", "_message", "_qmgr_flags", "_started", "content_offset")
+    __slots__ = ("_message", "_qmgr_flags", "_started", "content_offset")
 
     def __init__(self, file: DurableFile) -> None:
-        self._file = file
-        self._buffer: list[bytes] = []
-        self._buffered = 0
-        self._encoder = TextEncoder()
+        super().__init__(file)
         self._message: NewMessage | None = None
         self._qmgr_flags = 0
         self._started = 0
         self.content_offset = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes of the file so far."""
-        return self._file.size + self._buffered
-
-    def _put(self, data: bytes) -> None:
-        self._buffer.append(data)
-        self._buffered += len(data)
-        if self._buffered >= _BUFFER_SIZE:
-            self._flush()
-
-    def _flush(self) -> None:
-        data = b"".join(self._buffer)
-        self._buffer.clear()
-        self._buffered = 0
-        self._file.write(data)
 
     def _put_recipients(self, recipients: Iterable[NewRecipient]) -> None:
         for recipient in recipients:
@@ -158,10 +135,6 @@ class QueueFileWriter:
         self._put(_START_OF_CONTENT)
         self.content_offset = self.size
 
-    def write_content(self, chunk: bytes) -> None:
-        """Write some of the content: lines ended by LF, cut anywhere."""
-        self._put(self._encoder.encode(chunk))
-
     def finish(
         self,
         recipients: Iterable[NewRecipient] = (),
@@ -190,16 +163,6 @@ class QueueFileWriter:
     def recipient_count(self) -> int:
         """Recipients written so far."""
         return self._started
-
-    def commit(self) -> None:
-        """Make the message durable and visible: it is accepted when this returns."""
-        if self._buffer:
-            self._flush()
-        self._file.commit()
-
-    def abort(self) -> None:
-        """Leave nothing; nothing happens after commit."""
-        self._file.abort()
 
 
 def _size_record(fields: tuple[int, ...]) -> bytes:

@@ -1,7 +1,8 @@
 """Every system call on which "accepted" rests: create, write, make visible, fsync, rename, link, append.
 
-Nothing outside this module may call fsync, rename or link on mail. So the promise of the mail system can be read in one
-place, and a test can break it in one place.
+Nothing outside this module may call fsync, rename or link on mail, but for pyfix.system.flusher, which makes the sync
+in the middle of a commit for many files at a time. So the promise of the mail system can be read in one place, and a
+test can break it in one place.
 
 What each function guarantees after it returned, and why:
 
@@ -10,14 +11,21 @@ DurableFile.commit     the bytes, the mode and the name survive a power cut. The
                        name; fchmod comes before the one fsync. ext4 and xfs commit a new inode in the transaction that
                        also holds its directory entry, and btrfs logs a new inode together with its name: no directory
                        needs an fsync of its own. (Rename into place would need one, and costs two flushes more.)
+seal, sync, settle     commit in three steps, the second of which others may make (pyfix.system.flusher).
 DurableFile.abort      the file is gone, or it is invisible (mode 0600) and start-up repair removes it.
 append                 the bytes survive a power cut, or the file is as long as before.
 append_chunks          as append, for a mailbox that the caller has opened and locked.
+write_chunks           nothing yet.
 move                   the file has the old name or the new one, whole, whenever the power fails: rename is atomic.
                        Which one is open until something else is flushed; callers must be right with both.
 link                   as move; the old name stays.
-sync_directory         every name made or removed in the directory before the call survives a power cut. Needed where
-                       another file system must first hold what this one is about to forget (Maildir).
+push                   the disk has all bytes, if perhaps in its cache: if anything written later survives, they do.
+sync_with_directory    a file, all its bytes, and every name made or removed in a directory before the call survive a
+                       power cut. Needed where another file system must first hold what this one is about to forget
+                       (Maildir: push, link into new/, sync_with_directory). The name never stands for less than all
+                       bytes: no journal entry that tells of it overtakes them, because file systems have the disk
+                       empty its cache before they commit one. So one commit serves for both.
+sync_directory         every name made or removed in the directory before the call survives a power cut.
 =====================  ===============================================================================================
 
 A failed write or fsync condemns the file: it is removed and the error is raised. It is never tried again on the same
@@ -30,10 +38,13 @@ left-over. The kernel drops the lock with the process.
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NoReturn, Self
+
+from pyfix.system import kernel_sync
 
 __all__ = [
     "DurableFile",
@@ -45,13 +56,18 @@ __all__ = [
     "is_locked",
     "link",
     "move",
+    "push",
     "remove_leftover",
     "sync_directory",
+    "sync_with_directory",
+    "write_chunks",
 ]
 
 Data = bytes | bytearray | memoryview
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+# What a system call answers that a kernel does not have, or a sandbox not allow.
+_FORBIDDEN = frozenset({errno.ENOSYS, errno.EPERM})
 
 
 class WriteError(OSError):
@@ -137,21 +153,35 @@ class DurableFile:
             self._condemn(error)
 
     def commit(self, mode: int = 0o700) -> None:
-        """Make the file durable, with its name and with ``mode``, and close it; on error it is removed.
+        """Make the file durable, with its name and with ``mode``, and close it; on error it is removed."""
+        self.seal(mode)
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            self._condemn(error)
+        self.settle(None)
+
+    def seal(self, mode: int = 0o700) -> int:
+        """Give the file its mode: the descriptor, which is to be synced next; on error the file is removed.
 
         The mode must change before the fsync: a file that is durable but invisible is removed by start-up repair.
         """
         try:
             os.fchmod(self._descriptor, mode)
-            os.fsync(self._descriptor)
         except OSError as error:
+            self._condemn(error)
+        return self._descriptor
+
+    def settle(self, error: OSError | None) -> None:
+        """Close the file, whose sync has ended, with this error or without; on error it is removed."""
+        if error is not None:
             self._condemn(error)
         descriptor, self._descriptor = self._descriptor, -1
         try:
             os.close(descriptor)
-        except OSError as error:
+        except OSError as trouble:
             self._unlink()
-            fail(error, self.name)
+            fail(trouble, self.name)
 
     def abort(self) -> None:
         """Remove the file, whatever state it is in; nothing after commit."""
@@ -204,22 +234,28 @@ def append(name: str, data: Data, directory: int | None = None) -> None:
         os.close(descriptor)
 
 
-def append_chunks(descriptor: int, chunks: Iterable[Data], size_limit: int) -> None:
-    """Add chunks to the end of a file that is open with O_APPEND and locked, durably.
+def write_chunks(descriptor: int, chunks: Iterable[Data], size_limit: int) -> None:
+    """Add chunks to the end of a file that is open with O_APPEND.
 
-    On any error, also of the iterator, the file is cut back to its length before. ``size_limit`` is for the whole
-    file, 0 for none; more than that is an EFBIG. Raises WriteError, NoSpace, and what the iterator raises.
+    ``size_limit`` is for the whole file, 0 for none; more than that is an EFBIG. Raises WriteError, NoSpace, and what
+    the iterator raises.
     """
-    before = size = os.fstat(descriptor).st_size
+    size = os.fstat(descriptor).st_size
+    for chunk in chunks:
+        size += len(chunk)
+        if 0 < size_limit < size:
+            fail(OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "")
+        try:
+            _write_all(descriptor, chunk)
+        except OSError as error:
+            fail(error, "")
+
+
+def append_chunks(descriptor: int, chunks: Iterable[Data], size_limit: int) -> None:
+    """As write_chunks, durably, for a file that is locked: on any error it is cut back to its length before."""
+    before = os.fstat(descriptor).st_size
     try:
-        for chunk in chunks:
-            size += len(chunk)
-            if 0 < size_limit < size:
-                fail(OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "")
-            try:
-                _write_all(descriptor, chunk)
-            except OSError as error:
-                fail(error, "")
+        write_chunks(descriptor, chunks, size_limit)
         try:
             os.fsync(descriptor)
         except OSError as error:
@@ -249,18 +285,71 @@ def link(source: str, target: str) -> None:
         fail(error, target)
 
 
+def push(descriptor: int) -> None:
+    """Hand all bytes of a file to the disk. Raises WriteError, NoSpace."""
+    try:
+        kernel_sync.push(descriptor)
+    except OSError as error:
+        if error.errno not in _FORBIDDEN:
+            fail(error, "")
+        try:
+            os.fsync(descriptor)
+        except OSError as trouble:
+            fail(trouble, "")
+
+
+def sync_with_directory(descriptor: int, directory: str) -> None:
+    """Make a file durable, and the names in a directory. Raises WriteError, NoSpace."""
+    with _opened_directory(directory) as opened:
+        try:
+            # The directory first: what others do in it meanwhile would have it wait for the commit after this.
+            _sync_together(opened, descriptor)
+        except OSError as error:
+            fail(error, directory)
+
+
 def sync_directory(name: str) -> None:
     """Make the names in a directory durable. Raises WriteError, NoSpace."""
+    with _opened_directory(name) as opened:
+        try:
+            os.fsync(opened)
+        except OSError as error:
+            fail(error, name)
+
+
+@contextlib.contextmanager
+def _opened_directory(name: str) -> Iterator[int]:
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         fail(error, name)
     try:
-        os.fsync(descriptor)
-    except OSError as error:
-        fail(error, name)
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _sync_together(*descriptors: int) -> None:
+    """fsync of files that one commit may serve: at once where the kernel can, else one after the other."""
+    kernel, begun = _kernel(os.getpid()), 0
+    if kernel is not None:
+        with contextlib.suppress(OSError):
+            begun = kernel.begin(zip(descriptors, range(len(descriptors)), strict=True))
+        errors: list[int] = []
+        while len(errors) < begun:
+            errors += [number for _, number in kernel.ended(at_least=begun - len(errors))]
+        for number in filter(None, errors):
+            raise OSError(number, os.strerror(number))
+    for descriptor in descriptors[begun:]:
+        os.fsync(descriptor)
+
+
+@functools.cache
+def _kernel(_process: int) -> kernel_sync.KernelSync | None:
+    try:
+        return kernel_sync.KernelSync(2)
+    except OSError:
+        return None
 
 
 def is_locked(descriptor: int) -> bool:

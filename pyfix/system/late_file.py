@@ -1,15 +1,13 @@
 """A durable file that is made when its first bytes are written.
 
-Making a file can wait for the file system's journal as long as an fsync does. A writer that holds a small file's
-bytes until the end makes, writes and flushes it at once, in a thread, and its event loop waits for nothing. What never
-got that far has never been on the disk.
+Of a small message, whose bytes are held until the end, what never got that far has never been on the disk.
 """
 
 from pyfix.system.durable import Data, DurableFile
 
 
 class LateFile(DurableFile):
-    """As DurableFile, but ``write`` and ``commit`` make the file, and raise what making it raises."""
+    """As DurableFile, but ``write``, ``seal`` and ``commit`` make the file, and raise what making it raises."""
 
     __slots__ = ("_made",)
 
@@ -30,7 +28,7 @@ class LateFile(DurableFile):
         self._make()
         super().write(data)
 
-    def commit(self, mode: int = 0o700) -> None:
-        """Make the file durable, with its name and with ``mode``, and close it; on error it is removed."""
+    def seal(self, mode: int = 0o700) -> int:
+        """Make the file if need be, and give it its mode: the descriptor, which is to be synced next."""
         self._make()
-        super().commit(mode)
+        return super().seal(mode)

@@ -2,9 +2,9 @@
 
 ===========================  =========================================================================================
 deliver_to_maildir returned  the message stands whole in new/ and survives a power cut, the name as well as the bytes:
-                             the file is synced before it is linked into new/, and new/ after it. (Without the second
-                             one, mail that has left the queue may be found in tmp/ only, after a power cut.)
-                             Directories made on the way are synced into their parents.
+                             they are handed to the disk before it is linked into new/, and file and new/ are synced
+                             then. (Without new/, mail that has left the queue may be found in tmp/ only, after a
+                             power cut.) Directories made on the way are synced into their parents.
 deliver_to_maildir raised    nothing of the message stands in new/ or tmp/.
 Mbox.append returned         the message stands whole at the end of the file and survives a power cut.
 Mbox.append raised           the file is as long as before. After a power cut within append, a part of the message may
@@ -60,14 +60,13 @@ def deliver_to_maildir(path: str, host: str, chunks: Iterable[bytes], size_limit
     name, descriptor = place.call_with_new_name("tmp", f"P{os.getpid()}", _create_message)
     try:
         try:
-            durable.append_chunks(descriptor, chunks, size_limit)
-            status = os.fstat(descriptor)
+            durable.write_chunks(descriptor, chunks, size_limit)
+            durable.push(descriptor)
         except durable.WriteError as error:
             raise _trouble("error writing message", error) from None
-        finally:
-            os.close(descriptor)
-        place.publish(name, status)
+        place.publish(name, descriptor)
     finally:
+        os.close(descriptor)
         with suppress(OSError):  # what is left over there, readers of Maildirs remove, as maildir(5) says
             os.unlink(name)
 
@@ -96,12 +95,13 @@ class _Maildir(NamedTuple):
                 if isinstance(error, FileNotFoundError):
                     _make_maildir(self.path)
 
-    def publish(self, tmp_name: str, status: os.stat_result) -> None:
+    def publish(self, tmp_name: str, descriptor: int) -> None:
         """Links the file into new/, under a name that device and inode number make unique, and makes it durable."""
+        status = os.fstat(descriptor)
         identifier = f"V{status.st_dev:x}I{status.st_ino:x}"
         name, _ = self.call_with_new_name("new", identifier, partial(durable.link, tmp_name))
         try:
-            durable.sync_directory(f"{self.path}/new")
+            durable.sync_with_directory(descriptor, f"{self.path}/new")
         except durable.WriteError as error:
             with suppress(OSError):  # the error above is the one to tell; a message that stays is a duplicate at worst
                 os.unlink(name)

@@ -38,11 +38,12 @@ _DELIVERIES = (("local", "relay"), ("local",), ("relay", "error"), ("local", "gr
 _CUT = ("smtp", "smtp", "smtp", "sendmail")
 
 ACCEPT = Program(
-    "T1 accept", _CUT, (("down",), ("down", "relay")), "", False, (mutants.NO_FSYNC, mutants.EARLY, mutants.INVISIBLE)
-)
+    "T1 accept", _CUT, (("down",), ("down", "relay")), "", False,
+    (mutants.NO_FSYNC, mutants.NOTHING_SYNCED, mutants.EARLY, mutants.INVISIBLE),
+)  # fmt: skip
 MAILDIR = Program(
     "T5 deliver", ("smtp",), _DELIVERIES, "maildir", True,
-    (mutants.NO_DIRECTORY_FSYNC, mutants.NO_MAILBOX_FSYNC, mutants.EARLY_RELAY, mutants.NO_NOTICE_FSYNC),
+    (mutants.NO_MAILDIR_SYNC, mutants.NAMED_TOO_EARLY, mutants.EARLY_RELAY, mutants.NO_NOTICE_FSYNC),
 )  # fmt: skip
 MBOX = MAILDIR._replace(mailbox="mbox", mutants=(mutants.NO_MAILBOX_FSYNC,))
 
@@ -98,7 +99,7 @@ def _record(directory, program, kind, messages, mutant):
                 stack.enter_context(hosts)
             stack.enter_context(system)
             recording.start()
-            _drive(program, system, ledger, messages)
+            drive(program, system, ledger, messages)
             if program.ends:
                 system.wait_empty(120)
                 # The last is what no other message's fsync has made durable, too.
@@ -111,7 +112,7 @@ def _record(directory, program, kind, messages, mutant):
     return recording, broken
 
 
-def _drive(program, system, ledger, messages):
+def drive(program, system, ledger, messages):
     """Sends the messages, PARALLEL at a time."""
     numbers = iter(range(messages))
     failures = []

@@ -32,21 +32,29 @@ class Scenario(NamedTuple):
     kinds: tuple[str, ...]
     # who has to wait until the client has its answer: it would make durable what the role should have
     frozen: str = ""
+    # how the system differs from most
+    variant: mutants.Mutant | None = None
+
+    @property
+    def name(self):
+        return f"{self.role} {self.variant.name}" if self.variant else self.role
 
 
 SCENARIOS = (
     Scenario("smtpd", "smtp", ("local", "relay")),
     Scenario("rewrite", "smtp", ("local", "relay")),
     Scenario("cleanup", "smtp", ("local", "error")),
+    Scenario("cleanup", "smtp", ("local", "error"), variant=mutants.NO_KERNEL_SYNC),
     Scenario("postdrop", "sendmail", ("local",), "pickup"),
     Scenario("pickup", "sendmail", ("local",)),
     Scenario("qmgr", "smtp", ("local", "relay", "grey", "error")),
     Scenario("local", "smtp", ("local",)),
+    Scenario("local", "smtp", ("local",), variant=mutants.NO_KERNEL_SYNC),
     Scenario("smtp", "smtp", ("relay", "grey", "error")),
     Scenario("bounce", "smtp", ("grey", "error")),
 )
 KILL_MUTANTS = (
-    ("cleanup", mutants.LATE_COMMIT, ("close", "fchmod", "fsync", "openat", "pwrite64", "write")),
+    ("cleanup", mutants.LATE_COMMIT, ("close", "fchmod", "io_submit", "openat", "write")),
     ("smtp", mutants.EARLY_RELAY, ("connect", "sendto", "socket")),
 )
 ERROR_MUTANTS = (
@@ -58,16 +66,17 @@ ERROR_MUTANTS = (
 
 _WRITING = frozenset((
     "fchmod", "fchown", "fdatasync", "fsync", "ftruncate", "link", "linkat", "mkdir", "mkdirat", "openat", "pwrite64",
-    "rename", "renameat", "renameat2", "unlink", "unlinkat", "utimensat", "write",
+    "rename", "renameat", "renameat2", "sync_file_range", "unlink", "unlinkat", "utimensat", "write",
 ))  # fmt: skip
 _READING = frozenset((
     "flock", "fstat", "fstatfs", "getdents64", "lseek", "newfstatat", "pread64", "read", "statfs",
 ))  # fmt: skip
 _OPENING = frozenset(("accept4", "openat", "pipe2", "recvmsg", "socket"))
 _INTERRUPTED = frozenset((
-    "accept4", "connect", "epoll_wait", "fsync", "openat", "pwrite64", "read", "recvfrom", "recvmsg", "sendmsg",
-    "sendto", "write",
+    "accept4", "connect", "epoll_wait", "fsync", "io_getevents", "openat", "pwrite64", "read", "recvfrom", "recvmsg",
+    "sendmsg", "sendto", "sync_file_range", "write",
 ))  # fmt: skip
+_BEGINNING = frozenset(("io_setup", "io_submit"))
 
 
 def errors(call):
@@ -81,6 +90,8 @@ def errors(call):
         found += ["EMFILE", "ENOMEM"]
     if call in _INTERRUPTED:
         found += ["EINTR"]
+    if call in _BEGINNING:
+        found += ["EAGAIN", "EPERM"]
     return found
 
 
@@ -180,7 +191,7 @@ class Faulty:
 def kill(directory, scenario, count, mutant=None, calls=()):
     """T2: a SIGKILL at ``count`` places (0: all) of a role, only at ``calls`` if there are any."""
     ledger = Ledger()
-    with Hosts(ledger) as hosts, make_system(directory / "system", hosts, mutant) as system:
+    with Hosts(ledger) as hosts, make_system(directory / "system", hosts, mutant or scenario.variant) as system:
         faulty = Faulty(system, ledger, scenario, directory / "calls")
         ledger.tell(faulty.see)
         hits = 0
@@ -190,7 +201,7 @@ def kill(directory, scenario, count, mutant=None, calls=()):
                 break
         faulty.end()
         wrong = [*faulty.violations, *log_violations(system.log_text())]
-    what = f"{scenario.role} {mutant.name}" if mutant else scenario.role
+    what = f"{scenario.role} {mutant.name}" if mutant else scenario.name
     return Result("T2 kill", what, 0, hits, wrong, bool(mutant))
 
 
@@ -198,7 +209,7 @@ def fail(directory, scenario, count, mutant=None, calls=()):
     """T3: ``count`` errors (0: all) at places of a role, as in ``kill``, and a power cut after each acknowledgement."""
     ledger = Ledger()
     hosts = Hosts(ledger)
-    system = make_system(directory / "system", hosts, mutant)
+    system = make_system(directory / "system", hosts, mutant or scenario.variant)
     recording = Recording(directory, EXT4, [system.spool, system.mail])
     faulty = Faulty(system, ledger, scenario, directory / "calls", RETRY)
 
@@ -223,7 +234,7 @@ def fail(directory, scenario, count, mutant=None, calls=()):
     for state in crash_states(directory, recording, len(list(recording.events())), 1, _acknowledgements, ("none",)):
         states += 1
         wrong += [f"{what} (cut after its acknowledgement)" for what in violations(MAILDIR, state)]
-    what = f"{scenario.role} {mutant.name}" if mutant else scenario.role
+    what = f"{scenario.role} {mutant.name}" if mutant else scenario.name
     return Result("T3 error", what, states, hits, wrong, bool(mutant))
 
 

@@ -9,7 +9,7 @@ import time
 import traceback
 from typing import NamedTuple
 
-from durability import cuts, faults, small_disks, storm
+from durability import broken, cuts, faults, small_disks, storm
 from durability.power import FILE_SYSTEMS
 from durability.result import Result
 
@@ -32,7 +32,7 @@ class Form(NamedTuple):
 
 SHORT = Form((1, 150), (1, 75), 5, 8, (40, 0), 1200)
 LONG = Form((4, 250), (2, 250), 0, 0, (0, 1800), 14_400)
-ACCEPTED, DELIVERED, MUTANT_MESSAGES, MUTANT_STATES = 200, 100, 40, 100
+ACCEPTED, DELIVERED, MUTANT_MESSAGES, MUTANT_STATES = 200, 100, 120, 100
 
 
 class Done(NamedTuple):
@@ -52,6 +52,8 @@ def jobs(form, file_systems):
     for scenario in sorted(faults.SCENARIOS, key=lambda scenario: -len(scenario.kinds)):
         yield functools.partial(faults.fail, scenario=scenario, count=form.errors)
         yield functools.partial(faults.kill, scenario=scenario, count=form.kills)
+    for name in file_systems:
+        yield functools.partial(broken.break_disk, file_system=name)
     programs = (
         (cuts.ACCEPT, form.accept, ACCEPTED),
         (cuts.MAILDIR, form.deliver, DELIVERED),
@@ -72,6 +74,8 @@ def _mutants(file_system):
     yield functools.partial(storm.blow, blows=storm.MUTANT_BLOWS, mutant=storm.MUTANT)
     for mutant in small_disks.MUTANTS:
         yield functools.partial(small_disks.fill, kind="tmpfs", mutant=mutant)
+    for mutant in broken.MUTANTS:
+        yield functools.partial(broken.break_disk, file_system=file_system, mutant=mutant)
     for function, mutants in ((faults.kill, faults.KILL_MUTANTS), (faults.fail, faults.ERROR_MUTANTS)):
         for role, mutant, calls in mutants:
             scenario = next(scenario for scenario in faults.SCENARIOS if scenario.role == role)

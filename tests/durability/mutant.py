@@ -18,9 +18,52 @@ class Mutant(NamedTuple):
 
 _STORES = ("bounce", "cleanup", "postdrop")
 
-NO_FSYNC = Mutant("no fsync", _STORES, "import os\nos.fsync = lambda _: None\n")
+_NO_KERNEL_SYNC = """
+import errno
+from pyfix.system import kernel_sync
 
-EARLY = Mutant("acknowledges before the fsync", _STORES, """
+def refuse(_syncs, _room):
+    raise OSError(errno.ENOSYS, "no kernel sync")
+
+kernel_sync.KernelSync.__init__ = refuse
+"""
+"""All syncs are calls of os.fsync."""
+
+NO_KERNEL_SYNC = Mutant("without the kernel's syncs", ("cleanup", "local"), _NO_KERNEL_SYNC)
+"""No mutant, but a system where the kernel does not sync on its own, or a sandbox forbids it."""
+
+NO_FSYNC = Mutant("no fsync", _STORES, f"{_NO_KERNEL_SYNC}\nimport os\nos.fsync = lambda _: None\n")
+
+_SYNCS_NOTHING = """
+import os
+from pyfix.system.kernel_sync import KernelSync
+
+def begin(kernel, syncs):
+    tags = [(tag, 0) for _, tag in syncs]
+    kernel.begun = getattr(kernel, "begun", []) + tags
+    os.eventfd_write(kernel.fileno(), 1)
+    return len(tags)
+
+def ended(kernel, at_least=0):
+    os.eventfd_read(kernel.fileno())
+    tags, kernel.begun = kernel.begun, []
+    return tags
+
+KernelSync.begin, KernelSync.ended = begin, ended
+"""
+
+NOTHING_SYNCED = Mutant("says synced what the kernel did not sync", ("cleanup",), _SYNCS_NOTHING)
+NO_MAILDIR_SYNC = Mutant("syncs neither message nor directory", ("local",), _SYNCS_NOTHING)
+"""On ext4 and xfs one of the two would do."""
+
+DEAF_TO_KERNEL = Mutant("takes a failed sync of the kernel's for a good one", ("cleanup",), """
+from pyfix.system.kernel_sync import KernelSync
+
+ended = KernelSync.ended
+KernelSync.ended = lambda kernel, at_least=0: [(tag, 0) for tag, _ in ended(kernel, at_least)]
+""")  # fmt: skip
+
+EARLY = Mutant("acknowledges before the fsync", _STORES, _NO_KERNEL_SYNC + """
 import os, threading
 
 sync = os.fsync
@@ -32,7 +75,7 @@ def late(descriptor):
 os.fsync = late
 """)  # fmt: skip
 
-INVISIBLE = Mutant("makes visible after the fsync", _STORES, """
+INVISIBLE = Mutant("makes visible after the fsync", _STORES, _NO_KERNEL_SYNC + """
 import os
 
 sync, change, modes = os.fsync, os.fchmod, {}
@@ -46,18 +89,17 @@ def sync_first(descriptor):
 os.fsync = sync_first
 """)  # fmt: skip
 
-NO_DIRECTORY_FSYNC = Mutant("no fsync of the Maildir's directory", ("local",), """
-import os, stat
-
-sync = os.fsync
-os.fsync = lambda file: None if stat.S_ISDIR(os.fstat(file).st_mode) else sync(file)
-""")  # fmt: skip
-
 NO_MAILBOX_FSYNC = Mutant("no fsync of the mailbox", ("local",), """
 import os, stat
 
 sync = os.fsync
 os.fsync = lambda file: sync(file) if stat.S_ISDIR(os.fstat(file).st_mode) else None
+""")  # fmt: skip
+
+NAMED_TOO_EARLY = Mutant("a name in the Maildir before the disk has the message", ("local",), """
+from pyfix.system import kernel_sync
+
+kernel_sync.push = lambda _: None
 """)  # fmt: skip
 
 EARLY_RELAY = Mutant("says sent before the next host does", ("smtp",), """
@@ -84,7 +126,7 @@ if "pyfix.roles.smtp" in " ".join(sys.orig_argv):
     Agent.deliver = deliver
 """)  # fmt: skip
 
-NO_NOTICE_FSYNC = Mutant("no fsync of notices", ("cleanup",), """
+NO_NOTICE_FSYNC = Mutant("no fsync of notices", ("cleanup",), _NO_KERNEL_SYNC + """
 import os
 
 sync = os.fsync
@@ -95,15 +137,23 @@ LATE_COMMIT = Mutant("acknowledges before the message is visible", ("cleanup",),
 import sys
 
 if "pyfix.roles.cleanup" in " ".join(sys.orig_argv):
-    import threading
+    import asyncio
 
     from pyfix.roles.cleanup import Transaction
 
-    commit = Transaction.commit
-    Transaction.commit = lambda transaction: threading.Timer(0.3, commit, (transaction,)).start()
+    commit, tasks = Transaction.commit, set()
+
+    async def late(transaction, flusher):
+        await asyncio.sleep(0.3)
+        await commit(transaction, flusher)
+
+    async def early(transaction, flusher):
+        tasks.add(asyncio.create_task(late(transaction, flusher)))
+
+    Transaction.commit = early
 """)  # fmt: skip
 
-DEAF_TO_FSYNC = Mutant("takes a failed fsync for a good one", ("cleanup", "postdrop"), """
+DEAF_TO_FSYNC = Mutant("takes a failed fsync for a good one", ("cleanup", "postdrop"), _NO_KERNEL_SYNC + """
 import os
 
 sync = os.fsync

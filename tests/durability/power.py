@@ -140,6 +140,10 @@ class Recording:
         # at offset 0 always: the file has no length
         os.pwrite(self._mark, text, 0)
 
+    def break_disks(self):
+        """From now on each write and flush fails."""
+        (self._directory / "fuse/broken").write_bytes(b"x")
+
     def flush(self):
         """Has everything written that is still in memory, on one disk after the other."""
         for root in self.roots:

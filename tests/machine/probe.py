@@ -29,9 +29,13 @@ ELSEWHERE = ("/lib", "/lib64", "/proc", "/sys", "/usr")
 """What is looked at by itself; /lib is /usr/lib."""
 
 SYSCALLS = {
-    "x86_64": {"add_key": 248, "bpf": 321, "init_module": 175, "io_uring_setup": 425, "perf_event_open": 298},
-    "aarch64": {"add_key": 217, "bpf": 280, "init_module": 105, "io_uring_setup": 425, "perf_event_open": 241},
-}[platform.machine()]
+    "x86_64": {
+        "add_key": 248, "bpf": 321, "init_module": 175, "io_setup": 206, "io_uring_setup": 425, "perf_event_open": 298,
+    },
+    "aarch64": {
+        "add_key": 217, "bpf": 280, "init_module": 105, "io_setup": 0, "io_uring_setup": 425, "perf_event_open": 241,
+    },
+}[platform.machine()]  # fmt: skip
 
 PTRACE_SEIZE = 0x4206  # which does not stop it
 PR_CAPBSET_READ, PR_CAP_AMBIENT, PR_GET_NO_NEW_PRIVS, PR_GET_SECCOMP = 23, 47, 39, 21
@@ -288,6 +292,7 @@ def powers(directories):
         "raise its limits": (resource.setrlimit, resource.RLIMIT_NOFILE, (1 << 20, 1 << 20)),
         "change its personality": (call, "personality", 8),
         "keep keys": (system_call, "add_key", b"user", b"probe", b"x", 1, -3),
+        "use AIO": (system_call, "io_setup", 1, ctypes.create_string_buffer(8)),
         "use io_uring": (system_call, "io_uring_setup", 1, ctypes.create_string_buffer(256)),
         "use BPF": (system_call, "bpf", 0, array, 128),
         "measure performance": (system_call, "perf_event_open", attributes, 0, -1, -1, 0),

@@ -10,8 +10,8 @@ def no_thread_survives(monkeypatch):
     started = []
 
     class Recorded(Flusher):
-        def __init__(self, loop, threads):
-            super().__init__(loop, threads)
+        def __init__(self, loop):
+            super().__init__(loop)
             started.append(self)
 
     for role in (cleanup, postdrop):

@@ -17,7 +17,9 @@ from pyfix.spool.content import read_content
 from pyfix.spool.directories import Space, Spool
 from pyfix.spool.envelope import SMTPUTF8_RECIPIENT, Envelope
 from pyfix.spool.queue_file import read_envelope
+from pyfix.system import flusher
 from pyfix.system.durable import DurableFile
+from pyfix.system.kernel_sync import KernelSync
 
 QUEUE_ID = "4jXZHh6nLGzDLbP"
 CONTENT = b"From: ada\nSubject: x\n\nhello\n"
@@ -369,21 +371,27 @@ def test_content_must_come_through_a_pipe(tmp_path):
         (errno.EIO, "451 4.3.0 Error: queue file write error"),
     ],
 )
-@pytest.mark.parametrize("call", ["open", "write", "fchmod", "fsync"])
+@pytest.mark.parametrize("call", ["open", "write", "fchmod", "fsync", "the kernel's sync"])
 def test_trouble_with_the_disk_leaves_nothing(tmp_path, monkeypatch, call, number, expected):
-    real = getattr(os, call)
+    if call == "the kernel's sync":
+        place, name, real = KernelSync, "ended", KernelSync.ended
+    else:
+        place, name, real = os, call, getattr(os, call)
+        monkeypatch.setattr(flusher, "KernelSync", no_kernel_sync)
 
     def failing(*arguments, **named):
         if call == "open" and not str(arguments[0]).startswith("incoming/"):
             return real(*arguments, **named)
         if call == "write" and not os.readlink(f"/proc/self/fd/{arguments[0]}").startswith(str(tmp_path)):
             return real(*arguments, **named)
+        if place is KernelSync:
+            return [(tag, number) for tag, _ in real(*arguments)]
         raise OSError(number, os.strerror(number))
 
     async def scenario(role):
         await cleanup.start(role)
         with monkeypatch.context() as patch:
-            patch.setattr(os, call, failing)
+            patch.setattr(place, name, failing)
             assert await refusal(role, b"\n" + b"x" * 300_000) == expected
         await store(role)
 
@@ -442,15 +450,15 @@ def test_the_end_waits_for_open_transactions(tmp_path):
 
 
 def test_nothing_is_answered_before_the_file_is_durable(tmp_path, monkeypatch):
-    """The answer must come after the commit has returned, whatever the threads do."""
+    """The answer must come after the sync has ended, whoever makes it."""
     order = []
-    real = DurableFile.commit
+    real = DurableFile.settle
 
-    def commit(file, *arguments):
-        real(file, *arguments)
+    def settle(file, error):
+        real(file, error)
         order.append("durable")
 
-    monkeypatch.setattr(DurableFile, "commit", commit)
+    monkeypatch.setattr(DurableFile, "settle", settle)
 
     async def scenario(role):
         await cleanup.start(role)
@@ -459,6 +467,10 @@ def test_nothing_is_answered_before_the_file_is_durable(tmp_path, monkeypatch):
 
     go(tmp_path, scenario)
     assert order == ["durable", "answered"]
+
+
+def no_kernel_sync(_room):
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
 def whole_content():

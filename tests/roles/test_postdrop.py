@@ -156,7 +156,7 @@ def test_a_message_over_the_limit_leaves_nothing(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("error", "status"), [(durable.NoSpace, "4.3.1"), (durable.WriteError, "4.3.0")])
-@pytest.mark.parametrize("step", ["write", "commit"])
+@pytest.mark.parametrize("step", ["write", "seal", "settle"])
 def test_trouble_with_the_disk_is_temporary(tmp_path, monkeypatch, error, status: str, step: str) -> None:
     def fail(self, *_args) -> None:
         self.abort()

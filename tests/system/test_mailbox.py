@@ -8,7 +8,7 @@ import pathlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -62,7 +62,7 @@ def test_a_source_that_fails_leaves_nothing_in_a_maildir(tmp_path) -> None:
     assert files(tmp_path) == []
 
 
-@pytest.mark.parametrize("call", ["link", "sync_directory"])
+@pytest.mark.parametrize("call", ["push", "link", "sync_with_directory"])
 def test_an_error_after_writing_leaves_nothing(tmp_path, monkeypatch, call) -> None:
     where = tmp_path / "Maildir"
     deliver_to_maildir(str(where), "host", [b"first\n"], 0)
@@ -78,24 +78,59 @@ def test_an_error_after_writing_leaves_nothing(tmp_path, monkeypatch, call) -> N
     assert before == files(where)
 
 
-def test_the_file_is_synced_before_it_is_linked_and_new_after_it(tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("kernel", ["syncs", "does not sync", "fails to begin"])
+@pytest.mark.parametrize("pushes", [True, False])
+def test_the_disk_has_the_file_before_it_is_linked_and_file_and_new_are_synced_after_it(
+    tmp_path, monkeypatch, kernel: str, pushes: bool
+) -> None:
+    if kernel == "syncs" and durable._kernel(os.getpid()) is None:
+        pytest.skip("this kernel does not sync on its own")
+    deliver_to_maildir(str(tmp_path / "Maildir"), "host", [b"x\n"], 0)
     steps: list[str] = []
+    fsync, link, push = os.fsync, os.link, durable.kernel_sync.push
+
+    def name(fd: int) -> str:
+        directory, base = os.path.split(os.readlink(f"/proc/self/fd/{fd}"))
+        return "new" if base == "new" else os.path.basename(directory)
+
+    class Kernel:
+        def begin(self, syncs: Iterable[tuple[int, int]]) -> int:
+            if kernel != "syncs":
+                raise OSError(errno.EAGAIN, "busy")
+            self.tags = [(steps.append(f"sync {name(fd)}"), tag)[1] for fd, tag in syncs]
+            return len(self.tags)
+
+        def ended(self, at_least: int) -> list[tuple[int, int]]:
+            assert at_least == len(self.tags)
+            return [(self.tags.pop(), 0)]
+
+    def noted_push(fd: int) -> None:
+        steps.append("push")
+        if not pushes:
+            raise OSError(errno.EPERM, "not permitted")
+        push(fd)
+
+    monkeypatch.setattr(durable, "_kernel", lambda _pid: None if kernel == "does not sync" else Kernel())
+    monkeypatch.setattr(durable.kernel_sync, "push", noted_push)
+    monkeypatch.setattr(os, "fsync", lambda fd: (steps.append(f"sync {name(fd)}"), fsync(fd))[1])
+    monkeypatch.setattr(os, "link", lambda *a, **n: (steps.append("link"), link(*a, **n))[1])
     deliver_to_maildir(str(tmp_path / "Maildir"), "host", [b"x\n"], 0)
-    fsync, link = os.fsync, os.link
+    assert steps == ["push", *([] if pushes else ["sync tmp"]), "link", "sync new", "sync tmp"]
 
-    def noted_fsync(fd: int) -> None:
-        steps.append("fsync " + os.path.basename(os.readlink(f"/proc/self/fd/{fd}")).partition(".")[0][:3])
-        fsync(fd)
 
-    def noted_link(*args: object, **names: object) -> None:
-        steps.append("link")
-        link(*args, **names)
+def test_a_message_that_the_kernel_cannot_sync_is_not_delivered(tmp_path, monkeypatch) -> None:
+    class Kernel:
+        def begin(self, syncs: Iterable[tuple[int, int]]) -> int:
+            return len(list(syncs))
 
-    monkeypatch.setattr(os, "fsync", noted_fsync)
-    monkeypatch.setattr(os, "link", noted_link)
-    deliver_to_maildir(str(tmp_path / "Maildir"), "host", [b"x\n"], 0)
-    assert steps[1:] == ["link", "fsync new"]
-    assert steps[0] not in ("fsync new", "link")
+        def ended(self, at_least: int) -> list[tuple[int, int]]:
+            return [(0, errno.EIO), (1, 0)]
+
+    monkeypatch.setattr(durable, "_kernel", lambda _pid: Kernel())
+    with pytest.raises(MailboxError) as caught:
+        deliver_to_maildir(str(tmp_path / "Maildir"), "host", [b"x\n"], 0)
+    assert caught.value.errno == errno.EIO
+    assert files(tmp_path / "Maildir") == []
 
 
 @pytest.mark.parametrize("missing", ["tmp", "new", "cur"])

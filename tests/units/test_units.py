@@ -72,6 +72,7 @@ BLOCK = {
 }
 
 EXCEPTIONS = {
+    "cleanup": {"SystemCallFilter"},
     "flush": {"PrivateUsers", "ProtectHostname"},
     "local": {"CapabilityBoundingSet", "PrivateUsers", "ProtectHome", "ProtectHostname", "SystemCallFilter"},
     "postdrop": {"PrivateUsers", "ProtectHostname"},
