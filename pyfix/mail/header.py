@@ -79,7 +79,7 @@ class Field(NamedTuple):
 class HeaderScanner:
     """Splits content into fields and the rest. Holds at most ``size_limit`` bytes and what it was fed last.
 
-    ``size_limit`` is header_size_limit: what a field has beyond it is dropped.
+    ``size_limit`` is header_size_limit: what a field has beyond it, as it was written, is dropped.
     """
 
     __slots__ = ("_dropping", "_first", "_limit", "_pending", "_pending_size", "_tail", "ended", "rest")
@@ -139,16 +139,13 @@ class HeaderScanner:
             # The usual case: the whole header is there and is nothing but fields.
             found_all = _FIELDS.findall(data, position, end + 1)
             if sum([len(text) for text, _, _ in found_all]) == end - position:
-                fields += [Field(n.lower(), t if not s else n + t[len(n) + len(s) :]) for t, n, s in found_all]
+                fields += [_field(name, blank, text) for text, name, blank in found_all]
                 position = end
         while (found := match(data, position)) and found.end(2) - position <= limit:
             text = found[0]
-            name = found[1]
-            if found[2]:
-                text = name + text[len(name) + len(found[2]) :]
             if len(text) > limit:
                 text = _shorten(text, limit)
-            fields.append(Field(name.lower(), text))
+            fields.append(_field(found[1], found[2], text))
             position = found.end()
         rest = data[position:] if position else data
         if self._may_become_field(rest):
@@ -201,9 +198,7 @@ class HeaderScanner:
             self.rest = data
             return []
         self._dropping = True
-        name = found[1]
-        text = name + data[len(name) + len(found[2]) : self._limit + 2]
-        return [Field(name.lower(), _shorten(text, self._limit))]
+        return [_field(found[1], found[2], _shorten(data, self._limit))]
 
     def _drop(self, data: bytes) -> list[Field]:
         probe = self._tail + data
@@ -235,6 +230,11 @@ def find_message_id(content: Iterable[bytes], limit: int) -> str:
         fields += [field for field in scanner.close() if field.name == b"message-id"]
     found = _MESSAGE_ID.fullmatch(fields[0].body) if fields else None
     return found[1].decode("ascii") if found else ""
+
+
+def _field(name: bytes, blank: bytes, text: bytes) -> Field:
+    """A field without the blanks before its colon."""
+    return Field(name.lower(), name + text[len(name) + len(blank) :] if blank else text)
 
 
 def _shorten(text: bytes, limit: int) -> bytes:

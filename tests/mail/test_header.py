@@ -112,6 +112,13 @@ def test_splitting_content_anywhere_makes_no_difference(pieces, data):
         assert b"".join(fields) + rest in {content, content + b"\n"}
 
 
+def test_what_counts_is_the_field_as_it_was_written():
+    """Blanks before the colon are taken off; in one piece more of such a field was kept than in many."""
+    content = b"Subject  :A: b"
+    for chunks in ([content], [bytes([byte]) for byte in content]):
+        assert scan(chunks, 12)[0] == [b"Subject:A:\n"]
+
+
 @pytest.mark.parametrize("piece", [b"A: b\n", b"A", b"A: b\n c", b"\n x", b"From ", b" "])
 @pytest.mark.parametrize("step", [1, 50_000])
 def test_time_grows_with_the_header_and_not_faster(piece, step):
