@@ -1,6 +1,6 @@
-"""Every system call on which "accepted" rests: create, write, make visible, fsync, rename, link, append.
+"""Every system call on which "accepted" rests: create, write, make visible, fsync, rename, append.
 
-Nothing outside this module may call fsync, rename or link on mail, but for pyfix.system.flusher, which makes the sync
+Nothing outside this module may call fsync or rename on mail, but for pyfix.system.flusher, which makes the sync
 in the middle of a commit for many files at a time. So the promise of the mail system can be read in one place, and a
 test can break it in one place.
 
@@ -18,11 +18,13 @@ append_chunks          as append, for a mailbox that the caller has opened and l
 write_chunks           nothing yet.
 move                   the file has the old name or the new one, whole, whenever the power fails: rename is atomic.
                        Which one is open until something else is flushed; callers must be right with both.
-link                   as move; the old name stays.
-push                   the disk has all bytes, if perhaps in its cache: if anything written later survives, they do.
+name_new               as move; what stands at the new name stays. Where a file system cannot, a file that is whole may
+                       have both names.
+push                   the disk has all bytes, if perhaps in its cache: if anything written later survives, they do. An
+                       fsync in other file systems than ext4 and xfs.
 sync_with_directory    a file, all its bytes, and every name made or removed in a directory before the call survive a
                        power cut. Needed where another file system must first hold what this one is about to forget
-                       (Maildir: push, link into new/, sync_with_directory). The name never stands for less than all
+                       (Maildir: push, name_new in new/, sync_with_directory). The name never stands for less than all
                        bytes: no journal entry that tells of it overtakes them, because file systems have the disk
                        empty its cache before they commit one. So one commit serves for both.
 sync_directory         every name made or removed in the directory before the call survives a power cut.
@@ -44,7 +46,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import NoReturn, Self
 
-from pyfix.system import kernel_sync
+from pyfix.system import kernel
 
 __all__ = [
     "DurableFile",
@@ -54,8 +56,8 @@ __all__ = [
     "append_chunks",
     "fail",
     "is_locked",
-    "link",
     "move",
+    "name_new",
     "push",
     "remove_leftover",
     "sync_directory",
@@ -66,8 +68,10 @@ __all__ = [
 Data = bytes | bytearray | memoryview
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-# What a system call answers that a kernel does not have, or a sandbox not allow.
-_FORBIDDEN = frozenset({errno.ENOSYS, errno.EPERM})
+# What a system call answers that kernel or file system do not have, or a sandbox does not allow.
+_FORBIDDEN = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
+# Here bytes that the disk has are in the file, even if the power fails, before any name that it is given later.
+_ORDERLY = frozenset({kernel.EXT, kernel.XFS})
 
 
 class WriteError(OSError):
@@ -275,10 +279,17 @@ def move(source: str, target: str, directory: int | None = None) -> None:
         fail(error, target)
 
 
-def link(source: str, target: str) -> None:
-    """Give a file a second name, never clobbering. Raises FileExistsError, FileNotFoundError, WriteError, NoSpace."""
+def name_new(source: str, target: str) -> None:
+    """Give a file another name, never clobbering. Raises FileExistsError, FileNotFoundError, WriteError, NoSpace."""
     try:
-        os.link(source, target, follow_symlinks=False)
+        try:
+            kernel.rename_new(source, target)
+        except OSError as error:
+            if error.errno not in _FORBIDDEN:
+                raise
+            os.link(source, target, follow_symlinks=False)
+            with contextlib.suppress(OSError):
+                os.unlink(source)
     except (FileExistsError, FileNotFoundError):
         raise
     except OSError as error:
@@ -288,14 +299,12 @@ def link(source: str, target: str) -> None:
 def push(descriptor: int) -> None:
     """Hand all bytes of a file to the disk. Raises WriteError, NoSpace."""
     try:
-        kernel_sync.push(descriptor)
-    except OSError as error:
-        if error.errno not in _FORBIDDEN:
-            fail(error, "")
-        try:
+        if kernel.file_system(descriptor) in _ORDERLY:
+            kernel.push(descriptor)
+        else:
             os.fsync(descriptor)
-        except OSError as trouble:
-            fail(trouble, "")
+    except OSError as error:
+        fail(error, "")
 
 
 def sync_with_directory(descriptor: int, directory: str) -> None:
@@ -331,13 +340,13 @@ def _opened_directory(name: str) -> Iterator[int]:
 
 def _sync_together(*descriptors: int) -> None:
     """fsync of files that one commit may serve: at once where the kernel can, else one after the other."""
-    kernel, begun = _kernel(os.getpid()), 0
-    if kernel is not None:
+    syncs, begun = _syncs(os.getpid()), 0
+    if syncs is not None:
         with contextlib.suppress(OSError):
-            begun = kernel.begin(zip(descriptors, range(len(descriptors)), strict=True))
+            begun = syncs.begin(zip(descriptors, range(len(descriptors)), strict=True))
         errors: list[int] = []
         while len(errors) < begun:
-            errors += [number for _, number in kernel.ended(at_least=begun - len(errors))]
+            errors += [number for _, number in syncs.ended(at_least=begun - len(errors))]
         for number in filter(None, errors):
             raise OSError(number, os.strerror(number))
     for descriptor in descriptors[begun:]:
@@ -345,9 +354,9 @@ def _sync_together(*descriptors: int) -> None:
 
 
 @functools.cache
-def _kernel(_process: int) -> kernel_sync.KernelSync | None:
+def _syncs(_process: int) -> kernel.KernelSync | None:
     try:
-        return kernel_sync.KernelSync(2)
+        return kernel.KernelSync(2)
     except OSError:
         return None
 

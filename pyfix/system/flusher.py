@@ -1,7 +1,7 @@
 """Commits files to the disk without waiting for it, for an event loop that has many to commit.
 
 Where the kernel can sync on its own it does, and what comes together in a turn of the loop goes to the disk together.
-Where it cannot (see pyfix.system.kernel_sync), and what it does not take, a few threads do it.
+Where it cannot (see pyfix.system.kernel), and what it does not take, a few threads do it.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from itertools import count, islice
 from queue import SimpleQueue
 from typing import Protocol
 
-from pyfix.system.kernel_sync import KernelSync
+from pyfix.system.kernel import KernelSync
 
 # Syncs that the kernel has under way; more wait for their turn.
 _ROOM = 256

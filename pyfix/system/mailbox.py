@@ -2,7 +2,7 @@
 
 ===========================  =========================================================================================
 deliver_to_maildir returned  the message stands whole in new/ and survives a power cut, the name as well as the bytes:
-                             they are handed to the disk before it is linked into new/, and file and new/ are synced
+                             they are handed to the disk before it is moved to new/, and file and new/ are synced
                              then. (Without new/, mail that has left the queue may be found in tmp/ only, after a
                              power cut.) Directories made on the way are synced into their parents.
 deliver_to_maildir raised    nothing of the message stands in new/ or tmp/.
@@ -65,10 +65,12 @@ def deliver_to_maildir(path: str, host: str, chunks: Iterable[bytes], size_limit
         except durable.WriteError as error:
             raise _trouble("error writing message", error) from None
         place.publish(name, descriptor)
-    finally:
-        os.close(descriptor)
+    except BaseException:
         with suppress(OSError):  # what is left over there, readers of Maildirs remove, as maildir(5) says
             os.unlink(name)
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def _create_message(name: str) -> int:
@@ -96,10 +98,10 @@ class _Maildir(NamedTuple):
                     _make_maildir(self.path)
 
     def publish(self, tmp_name: str, descriptor: int) -> None:
-        """Links the file into new/, under a name that device and inode number make unique, and makes it durable."""
+        """Moves the file to new/, under a name that device and inode number make unique, and makes it durable."""
         status = os.fstat(descriptor)
         identifier = f"V{status.st_dev:x}I{status.st_ino:x}"
-        name, _ = self.call_with_new_name("new", identifier, partial(durable.link, tmp_name))
+        name, _ = self.call_with_new_name("new", identifier, partial(durable.name_new, tmp_name))
         try:
             durable.sync_with_directory(descriptor, f"{self.path}/new")
         except durable.WriteError as error:

@@ -2,9 +2,9 @@
 
 Both run on Debian 13 with systemd, journald without rate limits, TLS off, the same settings where they have any; the
 load comes from Postfix's own smtp-source and goes to its smtp-sink, inside the same machine. Each machine writes to a
-new ext4 file system of its own, with a journal, whatever the disk below is: neither pays for what others did to it. The
-order of the two changes from round to round. Medians and the ratio pyfix/Postfix are printed and written to
-build/bench.json.
+new ext4 file system of its own, with a journal, whatever the disk below is: neither pays for what others did to it.
+Queue, mailboxes and journal lie on it without an overlay, as they do in life. The order of the two changes from round
+to round. Medians and the ratio pyfix/Postfix are printed and written to build/bench.json.
 
 An operation ends when the queue is empty again: what is counted is mail delivered, not mail taken. Then comes what a
 large queue costs (scale.py), once for each of the two.
@@ -28,6 +28,7 @@ from machine.tree import CACHE
 ROOT = Path(__file__).parents[2]
 TOOLS = "/opt/postfix-tree"
 DISK_SIZE = 8 << 30
+BESIDE = ("/home", "/var/log", "/var/spool")
 SETTINGS = """\
 myhostname = mail.bench.test
 mydestination = $myhostname
@@ -269,8 +270,8 @@ def main():
     with (
         disk() as our_disk,
         disk() as their_disk,
-        Machine(package.tree(), "pyfix", binds=tools, directory=our_disk) as ours,
-        Machine(postfix_tree, "postfix", binds=tools, directory=their_disk) as theirs,
+        Machine(package.tree(), "pyfix", binds=tools, directory=our_disk, beside=BESIDE) as ours,
+        Machine(postfix_tree, "postfix", binds=tools, directory=their_disk, beside=BESIDE) as theirs,
     ):
         ours.install(package.build())
         systems = [

@@ -20,12 +20,12 @@ _STORES = ("bounce", "cleanup", "postdrop")
 
 _NO_KERNEL_SYNC = """
 import errno
-from pyfix.system import kernel_sync
+from pyfix.system import kernel
 
 def refuse(_syncs, _room):
     raise OSError(errno.ENOSYS, "no kernel sync")
 
-kernel_sync.KernelSync.__init__ = refuse
+kernel.KernelSync.__init__ = refuse
 """
 """All syncs are calls of os.fsync."""
 
@@ -36,7 +36,7 @@ NO_FSYNC = Mutant("no fsync", _STORES, f"{_NO_KERNEL_SYNC}\nimport os\nos.fsync 
 
 _SYNCS_NOTHING = """
 import os
-from pyfix.system.kernel_sync import KernelSync
+from pyfix.system.kernel import KernelSync
 
 def begin(kernel, syncs):
     tags = [(tag, 0) for _, tag in syncs]
@@ -57,7 +57,7 @@ NO_MAILDIR_SYNC = Mutant("syncs neither message nor directory", ("local",), _SYN
 """On ext4 and xfs one of the two would do."""
 
 DEAF_TO_KERNEL = Mutant("takes a failed sync of the kernel's for a good one", ("cleanup",), """
-from pyfix.system.kernel_sync import KernelSync
+from pyfix.system.kernel import KernelSync
 
 ended = KernelSync.ended
 KernelSync.ended = lambda kernel, at_least=0: [(tag, 0) for tag, _ in ended(kernel, at_least)]
@@ -97,9 +97,9 @@ os.fsync = lambda file: sync(file) if stat.S_ISDIR(os.fstat(file).st_mode) else 
 """)  # fmt: skip
 
 NAMED_TOO_EARLY = Mutant("a name in the Maildir before the disk has the message", ("local",), """
-from pyfix.system import kernel_sync
+from pyfix.system import kernel
 
-kernel_sync.push = lambda _: None
+kernel.push = lambda _: None
 """)  # fmt: skip
 
 EARLY_RELAY = Mutant("says sent before the next host does", ("smtp",), """

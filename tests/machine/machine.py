@@ -58,14 +58,15 @@ class Network:
 class Machine:
     """A machine; boots when entered. ``tree`` is a directory, or several with ``:`` between, the uppermost first.
 
-    ``directory`` is where its own files are.
+    ``directory`` is where its own files are; ``beside`` are places in the machine that lie there without an overlay.
     """
 
-    def __init__(self, tree, name="mail", network=None, binds=(), directory=CACHE):
+    def __init__(self, tree, name="mail", network=None, binds=(), directory=CACHE, beside=()):
         self.name = name
         # (directory here, directory there) pairs, read-only
         self._binds = [f"--bind-ro={here}:{there}" for here, there in binds]
         self._tree = tree
+        self._beside = beside
         self._network = network
         self._directory = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=directory))
         self.root = self._directory / "root"
@@ -98,6 +99,10 @@ class Machine:
             (self._directory / part).mkdir()
         options = f"lowerdir={self._tree},upperdir={self._directory}/upper,workdir={self._directory}/work"
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, self.root], check=True)
+        for number, place in enumerate(self._beside):
+            there, here = self.root / place.lstrip("/"), self._directory / f"beside{number}"
+            subprocess.run(["cp", "-a", there, here], check=True)
+            subprocess.run(["mount", "--bind", here, there], check=True)
         self.write("/etc/hostname", f"{self.name}\n")
         self.write("/etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n::1 localhost ip6-localhost\n")
         # Nobody answers there, which is found out at once, until a test has a DNS server.
@@ -108,7 +113,7 @@ class Machine:
         self.power_off()
         _ip("netns", "del", self._namespace)
         if self.root.is_mount():
-            subprocess.run(["umount", self.root], check=True)
+            subprocess.run(["umount", "--recursive", self.root], check=True)
         for group, _, _ in os.walk(self._control_group, topdown=False):
             os.rmdir(group)
         shutil.rmtree(self._directory)

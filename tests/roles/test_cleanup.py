@@ -19,7 +19,7 @@ from pyfix.spool.envelope import SMTPUTF8_RECIPIENT, Envelope
 from pyfix.spool.queue_file import read_envelope
 from pyfix.system import flusher
 from pyfix.system.durable import DurableFile
-from pyfix.system.kernel_sync import KernelSync
+from pyfix.system.kernel import KernelSync
 
 QUEUE_ID = "4jXZHh6nLGzDLbP"
 CONTENT = b"From: ada\nSubject: x\n\nhello\n"

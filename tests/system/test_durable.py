@@ -226,15 +226,37 @@ def test_append_follows_no_symbolic_link(directory, tmp_path):
     assert (tmp_path / "target").read_bytes() == b""
 
 
-def test_move_and_link_and_sync(directory, tmp_path):
+def test_move_and_sync(directory, tmp_path):
     (tmp_path / "a").write_bytes(b"1")
     durable.move("a", "b", directory)
-    durable.link(tmp_path / "b", tmp_path / "c")
     durable.sync_directory(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "c"]
-    with pytest.raises(FileExistsError):
-        durable.link(tmp_path / "b", tmp_path / "c")
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
     with pytest.raises(FileNotFoundError):
         durable.move("a", "b", directory)
     with pytest.raises(WriteError):
         durable.sync_directory(tmp_path / "none")
+
+
+@pytest.mark.parametrize("can", [True, False])
+def test_a_new_name_replaces_nothing(tmp_path, monkeypatch, can):
+    def refuse(*_):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    if not can:
+        monkeypatch.setattr(durable.kernel, "rename_new", refuse)
+    for name in ("a", "taken"):
+        (tmp_path / name).write_text(name)
+    durable.name_new(str(tmp_path / "a"), str(tmp_path / "b"))
+    with pytest.raises(FileExistsError):
+        durable.name_new(str(tmp_path / "b"), str(tmp_path / "taken"))
+    with pytest.raises(FileNotFoundError):
+        durable.name_new(str(tmp_path / "none"), str(tmp_path / "c"))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"b": "a", "taken": "taken"}
+
+
+def test_a_name_that_cannot_be_given_is_trouble(tmp_path):
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "file").write_text("b")
+    with pytest.raises(WriteError):
+        durable.name_new(str(tmp_path / "a"), str(tmp_path / "file/b"))
+    assert (tmp_path / "a").read_text() == "a"

@@ -62,7 +62,7 @@ def test_a_source_that_fails_leaves_nothing_in_a_maildir(tmp_path) -> None:
     assert files(tmp_path) == []
 
 
-@pytest.mark.parametrize("call", ["push", "link", "sync_with_directory"])
+@pytest.mark.parametrize("call", ["push", "name_new", "sync_with_directory"])
 def test_an_error_after_writing_leaves_nothing(tmp_path, monkeypatch, call) -> None:
     where = tmp_path / "Maildir"
     deliver_to_maildir(str(where), "host", [b"first\n"], 0)
@@ -79,19 +79,18 @@ def test_an_error_after_writing_leaves_nothing(tmp_path, monkeypatch, call) -> N
 
 
 @pytest.mark.parametrize("kernel", ["syncs", "does not sync", "fails to begin"])
-@pytest.mark.parametrize("pushes", [True, False])
-def test_the_disk_has_the_file_before_it_is_linked_and_file_and_new_are_synced_after_it(
-    tmp_path, monkeypatch, kernel: str, pushes: bool
+@pytest.mark.parametrize("orderly", [True, False])
+def test_the_disk_has_the_file_before_it_is_in_new_and_file_and_new_are_synced_after_it(
+    tmp_path, monkeypatch, kernel: str, orderly: bool
 ) -> None:
-    if kernel == "syncs" and durable._kernel(os.getpid()) is None:
+    if kernel == "syncs" and durable._syncs(os.getpid()) is None:
         pytest.skip("this kernel does not sync on its own")
     deliver_to_maildir(str(tmp_path / "Maildir"), "host", [b"x\n"], 0)
     steps: list[str] = []
-    fsync, link, push = os.fsync, os.link, durable.kernel_sync.push
+    fsync, push, rename_new = os.fsync, durable.kernel.push, durable.kernel.rename_new
 
     def name(fd: int) -> str:
-        directory, base = os.path.split(os.readlink(f"/proc/self/fd/{fd}"))
-        return "new" if base == "new" else os.path.basename(directory)
+        return pathlib.Path(os.readlink(f"/proc/self/fd/{fd}")).parent.name
 
     class Kernel:
         def begin(self, syncs: Iterable[tuple[int, int]]) -> int:
@@ -104,18 +103,14 @@ def test_the_disk_has_the_file_before_it_is_linked_and_file_and_new_are_synced_a
             assert at_least == len(self.tags)
             return [(self.tags.pop(), 0)]
 
-    def noted_push(fd: int) -> None:
-        steps.append("push")
-        if not pushes:
-            raise OSError(errno.EPERM, "not permitted")
-        push(fd)
-
-    monkeypatch.setattr(durable, "_kernel", lambda _pid: None if kernel == "does not sync" else Kernel())
-    monkeypatch.setattr(durable.kernel_sync, "push", noted_push)
+    monkeypatch.setattr(durable, "_syncs", lambda _pid: None if kernel == "does not sync" else Kernel())
+    monkeypatch.setattr(durable.kernel, "file_system", lambda _fd: durable.kernel.EXT if orderly else 0)
+    monkeypatch.setattr(durable.kernel, "push", lambda fd: (steps.append("push"), push(fd))[1])
     monkeypatch.setattr(os, "fsync", lambda fd: (steps.append(f"sync {name(fd)}"), fsync(fd))[1])
-    monkeypatch.setattr(os, "link", lambda *a, **n: (steps.append("link"), link(*a, **n))[1])
+    monkeypatch.setattr(durable.kernel, "rename_new", lambda *names: (steps.append("name"), rename_new(*names))[1])
     deliver_to_maildir(str(tmp_path / "Maildir"), "host", [b"x\n"], 0)
-    assert steps == ["push", *([] if pushes else ["sync tmp"]), "link", "sync new", "sync tmp"]
+    # the directory new/, then the message, which is in it
+    assert steps == ["push" if orderly else "sync tmp", "name", "sync Maildir", "sync new"]
 
 
 def test_a_message_that_the_kernel_cannot_sync_is_not_delivered(tmp_path, monkeypatch) -> None:
@@ -126,7 +121,7 @@ def test_a_message_that_the_kernel_cannot_sync_is_not_delivered(tmp_path, monkey
         def ended(self, at_least: int) -> list[tuple[int, int]]:
             return [(0, errno.EIO), (1, 0)]
 
-    monkeypatch.setattr(durable, "_kernel", lambda _pid: Kernel())
+    monkeypatch.setattr(durable, "_syncs", lambda _pid: Kernel())
     with pytest.raises(MailboxError) as caught:
         deliver_to_maildir(str(tmp_path / "Maildir"), "host", [b"x\n"], 0)
     assert caught.value.errno == errno.EIO
@@ -169,14 +164,14 @@ def test_a_name_that_is_taken_in_tmp_is_left_alone(tmp_path, monkeypatch) -> Non
 
 
 def test_a_name_that_is_taken_in_new_is_left_alone(tmp_path, monkeypatch) -> None:
-    link = durable.link
+    name_new = durable.name_new
 
     def late(source: str, target: str) -> None:
         if not os.listdir(tmp_path / "new"):
             pathlib.Path(target).write_bytes(b"theirs")
-        link(source, target)
+        name_new(source, target)
 
-    monkeypatch.setattr(durable, "link", late)
+    monkeypatch.setattr(durable, "name_new", late)
     deliver_to_maildir(str(tmp_path), "host", [b"ours"], 0)
     assert {path.read_bytes() for path in (tmp_path / "new").iterdir()} == {b"ours", b"theirs"}
 

@@ -1,11 +1,11 @@
-"""What the kernel can do to bring files to the disk, beyond what Python's os module has.
+"""What the kernel can do with files, beyond what Python's os module has.
 
 :class:`KernelSync` is fsync(2) of many files at a time, made by the kernel while this process goes on: Linux AIO.
 Threads can do it as well, but each call of a Python thread hands the interpreter over twice, which costs more than what
 is done. What is under way at one time the kernel commits together: twenty files cost little more than one. Not every
 system has it: kernels before 4.18, containers that forbid it, other architectures.
 
-Source: io_setup(2), io_submit(2), io_getevents(2), linux/aio_abi.h; sync_file_range(2).
+Source: io_setup(2), io_submit(2), io_getevents(2), linux/aio_abi.h; sync_file_range(2); renameat2(2); statfs(2).
 """
 
 import ctypes
@@ -33,14 +33,39 @@ _EVENT = struct.Struct("=QQqq")
 _FSYNC, _TELL_EVENTFD = 2, 1
 # SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE and _WAIT_AFTER
 _WRITE_AND_WAIT = 7
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1
+
+EXT, XFS = 0xEF53, 0x58465342
+"""Kinds of file systems: ext2 to ext4; xfs."""
+
+# more than struct statfs takes
+_STATFS_SIZE = 512
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def file_system(descriptor: int) -> int:
+    """The kind of the file system that an open file lies in: statfs(2) lists them. Raises OSError."""
+    buffer = ctypes.create_string_buffer(_STATFS_SIZE)
+    if _libc.fstatfs(descriptor, buffer):
+        raise _last_error()
+    return ctypes.c_long.from_buffer(buffer).value
+
+
 def push(descriptor: int) -> None:
-    """Hands all bytes of a file to the disk and waits until it has them, if perhaps in its cache. Raises OSError."""
+    """Hands all bytes of a file to the disk and waits until it has them, if perhaps in its cache. Raises OSError.
+
+    In file systems that lie upon others it does nothing.
+    """
     every, end = ctypes.c_int64(0), ctypes.c_int64(0)
     if _libc.sync_file_range(descriptor, every, end, _WRITE_AND_WAIT):
+        raise _last_error()
+
+
+def rename_new(source: str, target: str) -> None:
+    """Renames, never replacing what stands at ``target``. Raises OSError: FileExistsError, EINVAL if it cannot."""
+    names = os.fsencode(source), os.fsencode(target)
+    if _libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE):
         raise _last_error()
 
 
