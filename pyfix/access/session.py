@@ -79,7 +79,10 @@ class Surroundings(Protocol):
     """What sessions live in."""
 
     policy: RecipientPolicy
-    stopping: bool
+
+    @property
+    def stopping(self) -> bool:
+        """No transaction is to begin any more."""
 
     def log(self, event: LogEvent) -> None:
         """Logs."""
@@ -153,12 +156,10 @@ class Session:
         if not self.ended:
             self._end("lost connection")
 
-    def too_slow(self) -> bool:
-        """The client has been silent for too long, unless it is this side that owes an answer. Whether it is over."""
-        if self._machine.state is State.ANSWER or self._held_back:
-            return False
-        self._shut(Reply(421, "4.4.2", f"{self._machine.settings.hostname} Error: timeout exceeded"), "timeout")
-        return True
+    def too_slow(self) -> None:
+        """The client has been silent for too long, unless it is this side that owes an answer."""
+        if self._machine.state is not State.ANSWER and not self._held_back:
+            self._shut(Reply(421, "4.4.2", f"{self._machine.settings.hostname} Error: timeout exceeded"), "timeout")
 
     def stop(self) -> None:
         """Ends the session as soon as there is no transaction."""

@@ -41,6 +41,7 @@ from pyfix.conf.config import Config
 from pyfix.mail.date import format_date
 from pyfix.service import anvil, cleanup, resolver, rewrite
 from pyfix.service.attendance import Attendance
+from pyfix.service.audience import Audience
 from pyfix.service.calling import Unavailable
 from pyfix.service.client_names import ClientNames
 from pyfix.service.interface import ServiceError
@@ -68,11 +69,9 @@ class Smtpd:
 
     def __init__(self, role: Role) -> None:
         self.role = role
-        self.stopping = False
         self.loop = asyncio.get_running_loop()
         self.attendance = Attendance(role.client(anvil.INTERFACE, "anvil"), _SERVICE)
-        self.connections: set[Connection] = set()
-        self.gone = asyncio.Event()
+        self.audience = Audience(role)
         self.log = role.journal.write
         self.now_usec = now_usec
         self.new_queue_id = QueueIds().new
@@ -92,9 +91,14 @@ class Smtpd:
         self.lists = ClientLists(conf, own_addresses(conf))
         self.settings, self.policy = settings, policy
         self._postmaster.configure(conf)
-        self.timeout = conf.seconds("smtpd_timeout")
+        self.audience.timeout = conf.seconds("smtpd_timeout")
         self._by = f"{conf.text('myhostname')} ({conf.text('mail_name')})"
         self.names.wanted = conf.boolean("smtpd_peername_lookup")
+
+    @property
+    def stopping(self) -> bool:
+        """No transaction is to begin any more."""
+        return self.audience.stopping
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Runs a coroutine beside; what it raises is a bug."""
@@ -158,19 +162,14 @@ class Smtpd:
 
     async def drain(self) -> None:
         """Lets transactions finish; other clients are told to come again."""
-        self.stopping = True
-        for connection in list(self.connections):
-            connection.stop()
-        while self.connections:
-            self.gone.clear()
-            await self.gone.wait()
+        await self.audience.drain()
         self.attendance.close()
 
 
 class Connection(asyncio.Protocol):
     """A client's TCP connection."""
 
-    __slots__ = ("_active", "_address", "_early", "_reading", "_session", "_smtpd", "_standing", "_timer", "_transport")
+    __slots__ = ("_active", "_address", "_early", "_reading", "_session", "_smtpd", "_standing", "_transport")
 
     def __init__(self, smtpd: Smtpd) -> None:
         self._smtpd = smtpd
@@ -185,10 +184,8 @@ class Connection(asyncio.Protocol):
         if hasattr(transport, "max_size"):
             transport.max_size = _READ_SIZE  # asyncio's own size has each read make a buffer of 256 KiB
         smtpd = self._smtpd
-        smtpd.connections.add(self)
-        smtpd.role.begin_work()
+        smtpd.audience.enter(self)
         self._active = monotonic()
-        self._timer = smtpd.loop.call_later(smtpd.timeout, self._look_at_clock)
         self._address, port = peer_of(transport)
         known = smtpd.names.known(self._address)
         if known is None:
@@ -227,16 +224,13 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """The client has gone."""
-        self._timer.cancel()
         smtpd = self._smtpd
         session, self._session = self._session, None  # they hold each other
         if session is not None:
             session.lost()
             if self._standing.counted:
                 smtpd.attendance.disconnect(self._address)
-        smtpd.connections.discard(self)
-        smtpd.role.end_work()
-        smtpd.gone.set()
+        smtpd.audience.leave(self)
 
     def pause_writing(self) -> None:
         """The client does not read what it is sent."""
@@ -270,15 +264,15 @@ class Connection(asyncio.Protocol):
             self._reading = wanted
             (self._transport.resume_reading if wanted else self._transport.pause_reading)()
 
-    def _look_at_clock(self) -> None:
-        smtpd = self._smtpd
-        left = self._active + smtpd.timeout - monotonic()
-        if left <= 0 and self._transport.get_write_buffer_size():
-            self._transport.abort()
+    def look_at_clock(self, now: float, timeout: float) -> None:
+        """Ends a connection whose client has been silent for too long, unless it is this side that is slow."""
+        if now - self._active < timeout:
             return
-        if left <= 0 and (self._session is None or self._session.too_slow()):
-            left = smtpd.timeout
-        self._timer = smtpd.loop.call_later(max(left, 1.0), self._look_at_clock)
+        self._active = now
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()
+        elif self._session is not None:
+            self._session.too_slow()
 
 
 async def start(role: Role) -> None:

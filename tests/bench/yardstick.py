@@ -3,8 +3,9 @@
 Both run on Debian 13 with systemd, journald without rate limits, TLS off, the same settings where they have any; the
 load comes from Postfix's own smtp-source and goes to its smtp-sink, inside the same machine. Each machine writes to a
 new ext4 file system of its own, with a journal, whatever the disk below is: neither pays for what others did to it.
-Queue, mailboxes and journal lie on it without an overlay, as they do in life. The order of the two changes from round
-to round. Medians and the ratio pyfix/Postfix are printed and written to build/bench.json.
+Queue, mailboxes and journal lie on it without an overlay, as they do in life. The two take turns, case by case, and the
+order of the two changes from round to round. Medians and the ratio pyfix/Postfix are printed and written to
+build/bench.json.
 
 An operation ends when the queue is empty again: what is counted is mail delivered, not mail taken. Then comes what a
 large queue costs (scale.py), once for each of the two.
@@ -12,6 +13,7 @@ large queue costs (scale.py), once for each of the two.
 
 import argparse
 import contextlib
+import functools
 import json
 import platform
 import statistics
@@ -29,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 TOOLS = "/opt/postfix-tree"
 DISK_SIZE = 8 << 30
 BESIDE = ("/home", "/var/log", "/var/spool")
+DISCARD, RELAY = "default_transport = discard\n", "relayhost = [127.0.0.1]:2500\n"
 SETTINGS = """\
 myhostname = mail.bench.test
 mydestination = $myhostname
@@ -195,28 +198,51 @@ def measure_held(system, connections):
     return grown, greeting
 
 
-def measure_round(system, messages):
-    """One round on one system: {(case, persistent): value}."""
+def measure_small(system, messages, case, settings, recipient):
+    """A case with small messages."""
+    system.configure(settings)
+    system.load(*source(100, 4096, recipient, persistent=True))
     values = {}
-    relay = "relayhost = [127.0.0.1]:2500\n"
+    for persistent in (True, False):
+        values[case, persistent] = measure_throughput(system, messages, 4096, recipient, persistent)
+    system.machine.run("rm -rf /home/bench/Maildir")
+    return values
+
+
+def measure_large(system):
+    """One message of 20 MB, on its way to the sink."""
+    system.configure(RELAY)
+    system.load(*source(20, 4096, "x@sink.test", persistent=True))
+    return {("large", True): 20 / system.load(*source(1, 20_000_000, "x@sink.test", True, 1))[1]}
+
+
+def measure_rest(system):
+    """What does not depend on a stream of mail."""
+    system.configure(DISCARD)
+    system.load("/bin/sh", "-c", "echo x | sendmail -f a@bench.test x@discard.test")
+    values = {("sendmail", False): measure_sendmail(system, 100), ("idle_memory", False): system.memory()}
+    values["held_memory", True], values["held_greeting", True] = measure_held(system, 1000)
+    return values
+
+
+def measurements(messages):
+    """All, in their order: functions of a system, each of which gives {(case, persistent): value}."""
     for case, settings, recipient in (
-        ("accept", "default_transport = discard\n", "x@discard.test"),
-        ("relay", relay, "x@sink.test"),
+        ("accept", DISCARD, "x@discard.test"),
+        ("relay", RELAY, "x@sink.test"),
         ("maildir", "", "bench@mail.bench.test"),
     ):
-        system.configure(settings)
-        system.load(*source(100, 4096, recipient, persistent=True))
-        for persistent in (True, False):
-            values[case, persistent] = measure_throughput(system, messages, 4096, recipient, persistent)
-        system.machine.run("rm -rf /home/bench/Maildir")
-    system.configure(relay)
-    system.load(*source(20, 4096, "x@sink.test", persistent=True))
-    values["large", True] = 20 / system.load(*source(1, 20_000_000, "x@sink.test", True, 1))[1]
-    system.configure("default_transport = discard\n")
-    system.load("/bin/sh", "-c", "echo x | sendmail -f a@bench.test x@discard.test")
-    values["sendmail", False] = measure_sendmail(system, 100)
-    values["idle_memory", False] = system.memory()
-    values["held_memory", True], values["held_greeting", True] = measure_held(system, 1000)
+        yield functools.partial(measure_small, messages=messages, case=case, settings=settings, recipient=recipient)
+    yield measure_large
+    yield measure_rest
+
+
+def measure_round(systems, messages):
+    """One round: a {(case, persistent): value} for each system. They take turns, so that they meet the same moments."""
+    values = [{} for _ in systems]
+    for measure in measurements(messages):
+        for system, of_it in zip(systems, values, strict=True):
+            of_it.update(measure(system))
     return values
 
 
@@ -261,8 +287,8 @@ def print_table(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--messages", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--messages", type=int, default=3000)
     parser.add_argument("--no-scale", action="store_true", help="leave the large queue out")
     options = parser.parse_args()
     postfix_tree = postfix.tree()
@@ -282,9 +308,10 @@ def main():
             system.prepare()
         rounds = {"pyfix": [], "postfix": []}
         for number in range(options.rounds):
-            for system in systems if number % 2 == 0 else systems[::-1]:
-                print(f"round {number + 1} of {options.rounds}: {system.name}", file=sys.stderr)
-                rounds[system.name].append(measure_round(system, options.messages))
+            print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
+            in_turn = systems if number % 2 == 0 else systems[::-1]
+            for system, values in zip(in_turn, measure_round(in_turn, options.messages), strict=True):
+                rounds[system.name].append(values)
         rows = report(rounds)
         if not options.no_scale:
             rows += report({system.name: [measure_scale(system)] for system in systems})

@@ -313,7 +313,7 @@ def test_content_waits_for_cleanup(tmp_path):
         await peer.say(b"DATA\r\n")
         content = (b"x" * 998 + b"\r\n") * 4000
         peer.writer.write(content + b".\r\n")
-        [connection] = world.smtpd.connections
+        [connection] = world.smtpd.audience._connections
         await until(lambda: not connection._reading)
         assert connection._session._storing.held <= 65536
         slow.set()
@@ -382,7 +382,7 @@ def test_the_client_that_speaks_first_is_sent_away(tmp_path):
 
 def test_a_silent_client_is_timed_out(tmp_path):
     async def scenario(world):
-        world.smtpd.timeout = 0.05
+        world.smtpd.audience.timeout = 0.05
         peer = await world.greeted()
         assert await peer.reply() == "421 4.4.2 mx.example.org Error: timeout exceeded"
         assert await peer.reader.read() == b""
@@ -393,7 +393,7 @@ def test_a_silent_client_is_timed_out(tmp_path):
 
 def test_a_client_that_is_silent_within_content_is_timed_out(tmp_path):
     async def scenario(world):
-        world.smtpd.timeout = 0.2
+        world.smtpd.audience.timeout = 0.2
         peer = await world.greeted()
         await peer.say(MAIL)
         await peer.say(RCPT)
@@ -458,7 +458,7 @@ def test_a_client_that_reads_nothing_is_not_read_from(tmp_path):
     async def scenario(world):
         peer = await world.greeted()
         peer.writer.transport.pause_reading()
-        [connection] = world.smtpd.connections
+        [connection] = world.smtpd.audience._connections
         peer.writer.write(b"RSET\r\n" * 3_000_000)
         await until(lambda: not connection._reading)
         assert connection._transport.get_write_buffer_size() < 300_000
