@@ -4,8 +4,8 @@ Both run on Debian 13 with systemd, journald without rate limits, TLS off, the s
 load comes from Postfix's own smtp-source and goes to its smtp-sink, inside the same machine. Each machine writes to a
 new ext4 file system of its own, with a journal, whatever the disk below is: neither pays for what others did to it.
 Queue, mailboxes and journal lie on it without an overlay, as they do in life. The two take turns, case by case, and the
-order of the two changes from round to round. Medians and the ratio pyfix/Postfix are printed and written to
-build/bench.json.
+order of the two changes from round to round. Medians, and the median of the rounds' ratios pyfix/Postfix, are printed
+and written to build/bench.json.
 
 An operation ends when the queue is empty again: what is counted is mail delivered, not mail taken. Then comes what a
 large queue costs (scale.py), once for each of the two.
@@ -19,6 +19,8 @@ import platform
 import statistics
 import sys
 import tempfile
+from itertools import starmap
+from operator import truediv
 from pathlib import Path
 
 import scale
@@ -261,28 +263,26 @@ def report(rounds):
     rows = []
     for case, persistent in rounds["pyfix"][0]:
         values = {name: [r[case, persistent] for r in taken] for name, taken in rounds.items()}
-        medians = {name: statistics.median(v) for name, v in values.items()}
+        pairs = list(zip(values["pyfix"], values["postfix"], strict=True))
+        unit = UNITS.get(case, "messages/s")
         rows.append({
             "case": case,
             "persistent": persistent,
-            "unit": UNITS.get(case, "messages/s"),
-            "pyfix": round(medians["pyfix"], 2),
-            "postfix": round(medians["postfix"], 2),
-            "ratio": round(medians["pyfix"] / medians["postfix"], 2),
-            "rounds": [
-                {name: round(value, 2) for name, value in zip(values, taken, strict=True)}
-                for taken in zip(*values.values(), strict=True)
-            ],
+            "unit": unit,
+            **{name: round(statistics.median(taken), 2) for name, taken in values.items()},
+            # of what was measured one after the other: the machine's speed changes more than that of either
+            "ratio": None if unit == "%" else round(statistics.median(starmap(truediv, pairs)), 2),
+            "rounds": [{"pyfix": round(ours, 2), "postfix": round(theirs, 2)} for ours, theirs in pairs],
         })  # fmt: skip
     return rows
 
 
 def print_table(rows):
-    print(f"{'case':14} {'connections':12} {'pyfix':>9} {'Postfix':>9} {'ratio':>6}  unit")
+    print(f"{'case':20} {'connections':12} {'pyfix':>9} {'Postfix':>9} {'ratio':>6}  unit")
     for row in rows:
         kind = "persistent" if row["persistent"] else "-"
-        figures = f"{row['pyfix']:9.1f} {row['postfix']:9.1f} {row['ratio']:6.2f}"
-        print(f"{row['case']:14} {kind:12} {figures}  {row['unit']}")
+        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
+        print(f"{row['case']:20} {kind:12} {row['pyfix']:9.1f} {row['postfix']:9.1f} {ratio:>6}  {row['unit']}")
 
 
 def main():
