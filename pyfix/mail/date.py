@@ -7,7 +7,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def format_date(seconds: int, utc_offset: int, zone: str = "") -> str:
-    """``Sun, 22 Nov 2026 11:28:00 -0500 (EST)``, whatever the locale.
+    """``Sun, 22 Nov 2026 11:28:00 -0500 (EST)``, whatever the locale; a day of one digit has a space before it.
 
     ``seconds`` since the epoch; ``utc_offset`` of the local zone in seconds east; ``zone`` is its name, or empty.
     """
@@ -16,7 +16,7 @@ def format_date(seconds: int, utc_offset: int, zone: str = "") -> str:
     hours, minutes = divmod(abs(utc_offset) // 60, 60)
     comment = f" ({zone})" if zone else ""
     return (
-        f"{_DAYS[t.tm_wday]}, {t.tm_mday} {_MONTHS[t.tm_mon - 1]} {t.tm_year} "
+        f"{_DAYS[t.tm_wday]}, {t.tm_mday:2d} {_MONTHS[t.tm_mon - 1]} {t.tm_year} "
         f"{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d} {sign}{hours:02d}{minutes:02d}{comment}"
     )
 

@@ -152,7 +152,7 @@ def test_a_message_is_handed_over_and_then_removed(tmp_path) -> None:
     assert request.attributes == {"rewrite_context": "local", "trace_flags": "512"}
     assert re.fullmatch(
         rf"Received: by mx\.example\.org \(pyfix, from userid 1000\)\n\tid {request.queue_id}; "
-        r"\w{3}, \d{1,2} \w{3} \d{4} \d\d:\d\d:\d\d [+-]\d{4} \(\w+\)",
+        r"\w{3}, [ \d]\d \w{3} \d{4} \d\d:\d\d:\d\d [+-]\d{4} \(\w+\)",
         request.trace,
     )
     assert role.journal.lines == [f"{request.queue_id}: uid=1000 from=<ada>"]

@@ -28,6 +28,7 @@ M, R, D = "MAIL FROM:<a@b.example>", "RCPT TO:<root@test.example>", "DATA"
 
 SETTINGS = {
     "myhostname": "mx.example",
+    "myorigin": "test.example",
     "smtpd_banner": "mx.example ESMTP test",
     "maillog_file": "/var/log/postfix.log",
     "inet_protocols": "ipv4",
