@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -37,8 +38,9 @@ def answer(listener: socket.socket, *pieces: bytes, number: int = 1):
             while data.count(b"\0") < number:
                 data += sock.recv(65536)
             calls.extend((json.loads(call), held) for call in data.split(b"\0")[:-1])
-            for piece in pieces:
-                sock.sendall(piece)
+            with suppress(BrokenPipeError):  # a caller who has heard enough may go
+                for piece in pieces:
+                    sock.sendall(piece)
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -113,7 +115,7 @@ def test_all_answers_are_waited_for_up_to_the_first_error(listener, first: bytes
 
 @pytest.mark.parametrize("pieces", [(), (b'{"par',), (b"x" * 200_000,)])
 def test_no_reply_or_an_endless_one(listener, pieces) -> None:
-    with pytest.raises(OSError, match=r"closed|reset|Broken pipe"):
+    with pytest.raises(OSError, match=r"closed|reset"):
         call(listener[1], *pieces, listener=listener[0])
 
 
