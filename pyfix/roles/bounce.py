@@ -33,7 +33,6 @@ Diagnostics
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -58,8 +57,8 @@ from pyfix.spool.log import LogEntry, LogName
 from pyfix.spool.queue_id import QueueIds
 from pyfix.spool.record import CorruptFile
 from pyfix.system.clock import now_usec
+from pyfix.system.flusher import Flusher
 
-_FSYNC_THREADS = 2
 _LOGS: Mapping[NoticeKind, LogName] = {
     "failure": "bounce",
     "delay": "defer",
@@ -87,7 +86,9 @@ class Bounce:
         self._role = role
         self._ids = QueueIds()
         self._poster = Poster(role.client(cleanup.INTERFACE, "cleanup"))
-        self._threads = ThreadPoolExecutor(_FSYNC_THREADS)
+        self._flusher = Flusher(asyncio.get_running_loop())
+        # additions to logs that are not durable yet
+        self._additions: dict[tuple[LogName, str], asyncio.Future[None]] = {}
         self._place: tuple[str, tuple[str, ...], int] | None = None
         self._configure(role.conf)
         role.on_reload.append(self._configure)
@@ -136,10 +137,15 @@ class Bounce:
     async def append(self, call: Call[Append]) -> Nothing:
         """Adds entries to a log."""
         request = call.parameters
+        name = request.log, request.queue_id
+        while (before := self._additions.get(name)) is not None:
+            await asyncio.wait((before,))
         entries = [_log_entry(entry) for entry in request.entries]
-        write = partial(log.append, self._spool, request.log, request.queue_id, entries)
         try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, write)
+            committed = self._flusher.commit(log.addition(self._spool, *name, entries))
+            self._additions[name] = committed
+            committed.add_done_callback(lambda _: self._additions.pop(name))
+            await committed
         except (OSError, ValueError) as error:
             raise self._trouble(request.queue_id, f"{request.log} log: {error}") from None
         return Nothing()

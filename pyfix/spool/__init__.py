@@ -20,7 +20,7 @@ none              delivered or bounced to every recipient, or         the last d
                   deleted by postsuper
 =========  =====  ==================================================  =================================================
 
-The instant of acceptance is the return of ``DurableFile.commit`` (pyfix.system.durable). Before it there is a file
+The instant of acceptance is the return of ``DurableFile.settle`` (pyfix.system.durable). Before it there is a file
 without name in the eyes of the others: mode 0600. After it there is a whole file under its final name.
 
 A recipient is done when the R record that names it has become a D record, and all are when the file in active/ has the

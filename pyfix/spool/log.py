@@ -65,10 +65,13 @@ def format_entry(entry: LogEntry) -> bytes:
     return f"\n{text}\n\n".encode("utf-8", "replace")
 
 
-def append(spool: Spool, log: LogName, queue_id: str, entries: Iterable[LogEntry]) -> None:
-    """Add entries, durably and with one fsync. Raises WriteError and NoSpace, and then none was added."""
+def addition(spool: Spool, log: LogName, queue_id: str, entries: Iterable[LogEntry]) -> durable.Addition:
+    """Add entries: what is to be committed. Raises WriteError and NoSpace, and then none was added.
+
+    Waits until what was added to the same log before is committed.
+    """
     data = b"".join([format_entry(entry) for entry in entries])
-    durable.append(spool.make_room(log, queue_id), data, spool.descriptor)
+    return durable.Addition(spool.make_room(log, queue_id), data, spool.descriptor)
 
 
 def read(spool: Spool, log: LogName, queue_id: str) -> Iterator[LogEntry]:

@@ -13,8 +13,8 @@ DurableFile.commit     the bytes, the mode and the name survive a power cut. The
                        needs an fsync of its own. (Rename into place would need one, and costs two flushes more.)
 seal, sync, settle     commit in three steps, the second of which others may make (pyfix.system.flusher).
 DurableFile.abort      the file is gone, or it is invisible (mode 0600) and start-up repair removes it.
-append                 the bytes survive a power cut, or the file is as long as before.
-append_chunks          as append, for a mailbox that the caller has opened and locked.
+Addition.commit        the bytes survive a power cut, or the file is as long as before.
+append_chunks          the same, for a mailbox that the caller has opened and locked.
 write_chunks           nothing yet.
 move                   the file has the old name or the new one, whole, whenever the power fails: rename is atomic.
                        Which one is open until something else is flushed; callers must be right with both.
@@ -49,10 +49,10 @@ from typing import NoReturn, Self
 from pyfix.system import kernel
 
 __all__ = [
+    "Addition",
     "DurableFile",
     "NoSpace",
     "WriteError",
-    "append",
     "append_chunks",
     "fail",
     "is_locked",
@@ -67,6 +67,7 @@ __all__ = [
 
 Data = bytes | bytearray | memoryview
 
+_VISIBLE = 0o700
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # What a system call answers that kernel or file system do not have, or a sandbox does not allow.
 _FORBIDDEN = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
@@ -101,7 +102,7 @@ class DurableFile:
 
     ``name`` is relative to ``directory``, a directory's descriptor, or to the working directory. Raises
     FileExistsError if the name is taken, FileNotFoundError if its directory is missing, else WriteError and NoSpace.
-    Not for use by two threads at once; commit and abort may run in another thread than the writes did.
+    Not for use by two threads at once.
     """
 
     __slots__ = ("_descriptor", "directory", "name", "size")
@@ -156,22 +157,17 @@ class DurableFile:
         except OSError as error:
             self._condemn(error)
 
-    def commit(self, mode: int = 0o700) -> None:
-        """Make the file durable, with its name and with ``mode``, and close it; on error it is removed."""
-        self.seal(mode)
-        try:
-            os.fsync(self._descriptor)
-        except OSError as error:
-            self._condemn(error)
-        self.settle(None)
+    def commit(self) -> None:
+        """Make the file durable, with its name, and visible, and close it; on error it is removed."""
+        _commit(self)
 
-    def seal(self, mode: int = 0o700) -> int:
-        """Give the file its mode: the descriptor, which is to be synced next; on error the file is removed.
+    def seal(self) -> int:
+        """Make the file visible: the descriptor, which is to be synced next; on error the file is removed.
 
         The mode must change before the fsync: a file that is durable but invisible is removed by start-up repair.
         """
         try:
-            os.fchmod(self._descriptor, mode)
+            os.fchmod(self._descriptor, _VISIBLE)
         except OSError as error:
             self._condemn(error)
         return self._descriptor
@@ -211,31 +207,61 @@ class DurableFile:
         self.abort()
 
 
-def append(name: str, data: Data, directory: int | None = None) -> None:
-    """Add ``data`` to a file's end, durably; the file is made (mode 0600) if there is none.
+class Addition:
+    """Bytes at the end of a file, which is made (mode 0600) if there is none; durable after commit.
 
-    On error the file is cut back to its length before, and WriteError or NoSpace raised. Writers wait for each other.
+    Raises WriteError and NoSpace; on error, also at commit, the file is cut back to its length before. Until then it is
+    locked: others who add to it wait.
     """
-    try:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(name, flags, 0o600, dir_fd=directory)
-    except OSError as error:
-        fail(error, name)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        before = os.fstat(descriptor).st_size
+
+    __slots__ = ("_before", "_descriptor", "_name")
+
+    def __init__(self, name: str, data: Data, directory: int | None = None) -> None:
+        self._name = name
         try:
-            _write_all(descriptor, data)
-            os.fsync(descriptor)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._descriptor = os.open(name, flags, 0o600, dir_fd=directory)
         except OSError as error:
-            os.ftruncate(descriptor, before)
             fail(error, name)
-    except OSError as error:
-        if isinstance(error, WriteError):
-            raise
-        fail(error, name)
-    finally:
-        os.close(descriptor)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            self._before = os.fstat(self._descriptor).st_size
+        except OSError as error:
+            os.close(self._descriptor)
+            fail(error, name)
+        try:
+            _write_all(self._descriptor, data)
+        except OSError as error:
+            self.settle(error)
+
+    def commit(self) -> None:
+        """Make the addition durable."""
+        _commit(self)
+
+    def seal(self) -> int:
+        """The descriptor, which is to be synced next."""
+        return self._descriptor
+
+    def settle(self, error: OSError | None) -> None:
+        """Close the file, whose sync has ended, with this error or without."""
+        try:
+            if error is not None:
+                # What cannot be taken back may be torn: readers pass over that.
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._descriptor, self._before)
+                fail(error, self._name)
+        finally:
+            os.close(self._descriptor)
+
+
+def _commit(file: DurableFile | Addition) -> None:
+    """Seal, sync, settle."""
+    descriptor, error = file.seal(), None
+    try:
+        os.fsync(descriptor)
+    except OSError as trouble:
+        error = trouble
+    file.settle(error)
 
 
 def write_chunks(descriptor: int, chunks: Iterable[Data], size_limit: int) -> None:

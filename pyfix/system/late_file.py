@@ -28,7 +28,7 @@ class LateFile(DurableFile):
         self._make()
         super().write(data)
 
-    def seal(self, mode: int = 0o700) -> int:
-        """Make the file if need be, and give it its mode: the descriptor, which is to be synced next."""
+    def seal(self) -> int:
+        """Make the file, if need be, and make it visible: the descriptor, which is to be synced next."""
         self._make()
-        return super().seal(mode)
+        return super().seal()

@@ -88,7 +88,7 @@ def test_the_queue_tells_how_much_how_old_for_whom_and_why(spool):
     _, message, _ = fill(spool, [["a@x.example"], ["b@y.example", "c@X.example", "d@x.example"], ["e@x.example"]])
     fill(spool, [["f@y.example"]], "active")
     for address, reason in (("b@y.example", "no route"), ("c@X.example", "timed out")):
-        log.append(spool, "defer", message, [LogEntry(address, 0, "4.4.1", reason, "delayed")])
+        log.addition(spool, "defer", message, [LogEntry(address, 0, "4.4.1", reason, "delayed")]).commit()
     view = _top._Queue(spool).look(EMPTY)
     assert view.queues == {
         "maildrop": (0, False), "incoming": (0, False), "active": (1, False), "deferred": (3, False),

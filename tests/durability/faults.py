@@ -52,6 +52,7 @@ SCENARIOS = (
     Scenario("local", "smtp", ("local",), variant=mutants.NO_KERNEL_SYNC),
     Scenario("smtp", "smtp", ("relay", "grey", "error")),
     Scenario("bounce", "smtp", ("grey", "error")),
+    Scenario("bounce", "smtp", ("grey", "error"), variant=mutants.NO_KERNEL_SYNC),
 )
 KILL_MUTANTS = (
     ("cleanup", mutants.LATE_COMMIT, ("close", "fchmod", "io_submit", "openat", "write")),

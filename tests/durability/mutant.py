@@ -29,7 +29,7 @@ kernel.KernelSync.__init__ = refuse
 """
 """All syncs are calls of os.fsync."""
 
-NO_KERNEL_SYNC = Mutant("without the kernel's syncs", ("cleanup", "local"), _NO_KERNEL_SYNC)
+NO_KERNEL_SYNC = Mutant("without the kernel's syncs", ("bounce", "cleanup", "local"), _NO_KERNEL_SYNC)
 """No mutant, but a system where the kernel does not sync on its own, or a sandbox forbids it."""
 
 NO_FSYNC = Mutant("no fsync", _STORES, f"{_NO_KERNEL_SYNC}\nimport os\nos.fsync = lambda _: None\n")

@@ -1,6 +1,6 @@
 import pytest
 
-from pyfix.roles import cleanup, postdrop
+from pyfix.roles import bounce, cleanup, postdrop
 from pyfix.system.flusher import Flusher
 
 
@@ -14,7 +14,7 @@ def no_thread_survives(monkeypatch):
             super().__init__(loop)
             started.append(self)
 
-    for role in (cleanup, postdrop):
+    for role in (bounce, cleanup, postdrop):
         monkeypatch.setattr(role, "Flusher", Recorded)
     yield
     for flusher in started:

@@ -147,7 +147,7 @@ class World(FakeRole):
         entries = [
             LogEntry(*(getattr(e, name) for name in LogEntry.__struct_fields__)) for e in call.parameters.entries
         ]
-        log.append(self.spool, call.parameters.log, call.parameters.queue_id, entries)
+        log.addition(self.spool, call.parameters.log, call.parameters.queue_id, entries).commit()
         return Nothing()
 
     def _notify(self, call):

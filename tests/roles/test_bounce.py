@@ -1,5 +1,6 @@
 """bounce: what is logged, and what senders are told."""
 
+import asyncio
 import errno
 import os
 import re
@@ -18,6 +19,8 @@ from pyfix.spool.content import read_content
 from pyfix.spool.directories import Spool
 from pyfix.spool.queue_file import read_envelope
 from pyfix.spool.record import END, EXTRACTED, TextEncoder, encode
+from pyfix.system import flusher
+from pyfix.system.kernel import KernelSync
 
 QUEUE_ID = "4jXZHh6nLGzDLbP"
 ENTRY = Entry("bob@example.org", 100, "5.1.1", 'unknown user: "bob"', "failed")
@@ -377,14 +380,39 @@ def test_a_cleanup_that_is_lost_is_trouble(tmp_path):
     assert any("sender notification failed" in line for line in role.journal.lines)
 
 
-def test_a_log_that_cannot_be_written_is_trouble(tmp_path, monkeypatch):
+def test_entries_of_one_message_at_a_time_are_all_logged(tmp_path):
+    async def scenario(role):
+        entries = [Entry(f"u{number}@x", number, "5.1.1", "unknown", "failed") for number in range(1, 40)]
+        await asyncio.wait_for(asyncio.gather(*(append(role, entry) for entry in entries)), 20)
+
+    go(tmp_path, scenario)
+    assert sorted(entry.offset for entry in logged(tmp_path)) == list(range(1, 40))
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_a_log_that_cannot_be_written_is_trouble(tmp_path, monkeypatch, kernel):
+    """Nothing is added, and who waited for its turn is not in the way of the next."""
+
     def failing(_fd):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
+    def fail(syncs, at_least=0):
+        return [(tag, errno.EIO) for tag, _ in ended(syncs, at_least)]
+
+    ended = KernelSync.ended
+    if not kernel:
+        monkeypatch.setattr(flusher, "KernelSync", failing)
+
     async def scenario(role):
-        with monkeypatch.context() as patch, pytest.raises(Trouble):
+        with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", failing)
-            await append(role)
+            patch.setattr(KernelSync, "ended", fail)
+            results = await asyncio.gather(append(role), append(role), return_exceptions=True)
+            assert [type(result) for result in results] == [Trouble, Trouble]
+        assert logged(tmp_path) == []
+        await append(role)
+        assert len(logged(tmp_path)) == 1
+        (tmp_path / "spool/bounce" / QUEUE_ID).unlink()
 
     role = go(tmp_path, scenario)
     assert logged(tmp_path) == []

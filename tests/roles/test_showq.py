@@ -32,9 +32,8 @@ def world(tmp_path):
 
 
 def fail(world, queue_id, *entries, name="defer"):
-    log.append(
-        world.spool, name, queue_id, [LogEntry(a, offset, "4.0.0", reason, "delayed") for a, offset, reason in entries]
-    )
+    logged = [LogEntry(a, offset, "4.0.0", reason, "delayed") for a, offset, reason in entries]
+    log.addition(world.spool, name, queue_id, logged).commit()
 
 
 def offsets(world, queue, queue_id):

@@ -8,7 +8,7 @@ import pytest
 from pyfix.spool import active
 from pyfix.spool.active import ActiveQueue, AlreadyRunning
 from pyfix.spool.envelope import NewMessage, NewRecipient
-from pyfix.spool.log import LogEntry, append, read
+from pyfix.spool.log import LogEntry, addition, read
 from pyfix.spool.queue_file import QueueFileWriter
 
 NOW = 1_795_364_681
@@ -132,8 +132,8 @@ def test_a_first_attempt_needs_no_look_for_logs(spool, queue):
 
 def test_a_defer_log_is_forgotten_when_the_next_attempt_begins(spool, queue):
     queue_id = put(spool, 1, queue="deferred", mtime=NOW + 300)
-    append(spool, "defer", queue_id, [LogEntry("bob@example.com", 0, "4.0.0", "no", "delayed")])
-    append(spool, "bounce", queue_id, [LogEntry("eve@example.com", 0, "5.0.0", "no", "failed")])
+    addition(spool, "defer", queue_id, [LogEntry("bob@example.com", 0, "4.0.0", "no", "delayed")]).commit()
+    addition(spool, "bounce", queue_id, [LogEntry("eve@example.com", 0, "5.0.0", "no", "failed")]).commit()
     file, _ = activate(queue, queue_id, "deferred")
     assert list(read(spool, "defer", queue_id)) == []
     assert file.notice_due
@@ -224,7 +224,7 @@ def test_a_file_that_somebody_took_is_gone(spool, queue, monkeypatch):
     with pytest.raises(FileNotFoundError), queue.opened(file):
         pass
     assert file.gone
-    append(spool, "defer", file.queue_id, [LogEntry("bob@example.com", 0, "4.0.0", "no", "delayed")])
+    addition(spool, "defer", file.queue_id, [LogEntry("bob@example.com", 0, "4.0.0", "no", "delayed")]).commit()
     queue.mark(file, [recipients[0].offset])
     queue.defer(file, NOW)
     queue.forget(file)

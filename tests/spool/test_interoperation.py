@@ -163,7 +163,7 @@ def test_postfix_takes_over_our_spool(postfix):
         mark_done(descriptor, read_envelope(descriptor).recipients[1].offset)
         os.close(descriptor)
     entry = log.LogEntry("deferred@example.org", 0, "4.4.1", "our reason", "delayed")
-    log.append(spool, "defer", names["deferred"], [entry])
+    log.addition(spool, "defer", names["deferred"], [entry]).commit()
     spool.set_retry_time("deferred", names["deferred"], 1000)
     writer = MaildropWriter(spool.create(ids.new(NOW_USEC), "maildrop"))
     writer.begin(NewSubmission("u@example.net", ("maildrop@example.org",), NOW_USEC, 1000))

@@ -28,8 +28,8 @@ ENTRY = LogEntry(
 @pytest.mark.parametrize("name", ["bounce", "defer"])
 def test_entries_come_back_in_their_order(spool, name):
     other = LogEntry(recipient="z@example.org", offset=1, status="4.0.0", reason="r", action="delayed")
-    log.append(spool, name, QUEUE_ID, [ENTRY])
-    log.append(spool, name, QUEUE_ID, [other, ENTRY])
+    log.addition(spool, name, QUEUE_ID, [ENTRY]).commit()
+    log.addition(spool, name, QUEUE_ID, [other, ENTRY]).commit()
     assert list(log.read(spool, name, QUEUE_ID)) == [ENTRY, other, ENTRY]
 
 
@@ -39,7 +39,7 @@ def test_no_log_has_no_entries(spool):
 
 def test_quoted_addresses_come_back(spool):
     entry = LogEntry(recipient='a b"c@example.org', offset=0, status="5.0.0", reason="r", action="failed")
-    log.append(spool, "bounce", QUEUE_ID, [entry])
+    log.addition(spool, "bounce", QUEUE_ID, [entry]).commit()
     assert list(log.read(spool, "bounce", QUEUE_ID)) == [entry]
     descriptor = spool.open("bounce", QUEUE_ID)
     assert b'\nrecipient="a b\\"c"@example.org\n' in os.read(descriptor, 1000)
@@ -48,7 +48,7 @@ def test_quoted_addresses_come_back(spool):
 
 def test_the_null_address_comes_back(spool):
     entry = LogEntry(recipient="", offset=5, status="5.0.0", reason="r", action="failed")
-    log.append(spool, "bounce", QUEUE_ID, [entry])
+    log.addition(spool, "bounce", QUEUE_ID, [entry]).commit()
     assert list(log.read(spool, "bounce", QUEUE_ID)) == [entry]
 
 
@@ -70,7 +70,7 @@ def test_no_text_of_a_remote_host_makes_a_line(reason, diagnostic, host):
 
 
 def test_a_full_disk_adds_nothing(spool, monkeypatch):
-    log.append(spool, "defer", QUEUE_ID, [ENTRY])
+    log.addition(spool, "defer", QUEUE_ID, [ENTRY]).commit()
 
     def full(_):
         raise OSError(errno.ENOSPC, "full")
@@ -78,7 +78,7 @@ def test_a_full_disk_adds_nothing(spool, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(durable.os, "fsync", full)
         with pytest.raises(NoSpace):
-            log.append(spool, "defer", QUEUE_ID, [ENTRY, ENTRY])
+            log.addition(spool, "defer", QUEUE_ID, [ENTRY, ENTRY]).commit()
     assert list(log.read(spool, "defer", QUEUE_ID)) == [ENTRY]
 
 
@@ -96,6 +96,6 @@ def test_a_full_disk_adds_nothing(spool, monkeypatch):
     ids=["empty", "blank", "garbage", "old", "malformed", "long", "bytes"],
 )
 def test_what_is_malformed_is_passed_over(spool, data, entries):
-    durable.append(spool.make_room("defer", QUEUE_ID), data, spool.descriptor)
+    durable.Addition(spool.make_room("defer", QUEUE_ID), data, spool.descriptor).commit()
     found = list(log.read(spool, "defer", QUEUE_ID))
     assert [(entry.recipient, entry.reason, entry.status, entry.offset) for entry in found] == entries

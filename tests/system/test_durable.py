@@ -193,19 +193,19 @@ def test_what_is_being_written_is_no_leftover(directory, tmp_path):
 
 
 def test_append_adds_and_makes_the_file(directory, tmp_path):
-    durable.append(NAME, b"one\n", directory)
-    durable.append(NAME, b"two\n", directory)
+    durable.Addition(NAME, b"one\n", directory).commit()
+    durable.Addition(NAME, b"two\n", directory).commit()
     assert (tmp_path / NAME).read_bytes() == b"one\ntwo\n"
     assert _mode(tmp_path / NAME) == 0o600
 
 
 @pytest.mark.parametrize("call", ["write", "fsync"])
 def test_a_failed_append_leaves_the_file_as_it_was(directory, tmp_path, monkeypatch, call):
-    durable.append(NAME, b"one\n", directory)
+    durable.Addition(NAME, b"one\n", directory).commit()
     with monkeypatch.context() as patch:
         patch.setattr(durable.os, call, _failing(errno.ENOSPC))
         with pytest.raises(NoSpace):
-            durable.append(NAME, b"two\n", directory)
+            durable.Addition(NAME, b"two\n", directory).commit()
     assert (tmp_path / NAME).read_bytes() == b"one\n"
 
 
@@ -214,7 +214,7 @@ def test_append_syncs_before_it_returns(directory, monkeypatch):
     write, fsync = os.write, os.fsync
     monkeypatch.setattr(durable.os, "write", lambda *a: (calls.append("write"), write(*a))[1])
     monkeypatch.setattr(durable.os, "fsync", lambda *a: (calls.append("fsync"), fsync(*a))[1])
-    durable.append(NAME, b"one\n", directory)
+    durable.Addition(NAME, b"one\n", directory).commit()
     assert calls == ["write", "fsync"]
 
 
@@ -222,7 +222,7 @@ def test_append_follows_no_symbolic_link(directory, tmp_path):
     (tmp_path / "target").write_bytes(b"")
     (tmp_path / NAME).symlink_to("target")
     with pytest.raises(WriteError):
-        durable.append(NAME, b"one\n", directory)
+        durable.Addition(NAME, b"one\n", directory).commit()
     assert (tmp_path / "target").read_bytes() == b""
 
 

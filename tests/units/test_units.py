@@ -72,6 +72,7 @@ BLOCK = {
 }
 
 EXCEPTIONS = {
+    "bounce": {"SystemCallFilter"},
     "cleanup": {"SystemCallFilter"},
     "flush": {"PrivateUsers", "ProtectHostname"},
     "local": {"CapabilityBoundingSet", "PrivateUsers", "ProtectHome", "ProtectHostname", "SystemCallFilter"},
