@@ -178,7 +178,7 @@ class DurableFile:
             self._condemn(error)
         descriptor, self._descriptor = self._descriptor, -1
         try:
-            os.close(descriptor)
+            _close_locked(descriptor)
         except OSError as trouble:
             self._unlink()
             fail(trouble, self.name)
@@ -251,7 +251,18 @@ class Addition:
                     os.ftruncate(self._descriptor, self._before)
                 fail(error, self._name)
         finally:
-            os.close(self._descriptor)
+            _close_locked(self._descriptor)
+
+
+def _close_locked(descriptor: int) -> None:
+    """Close a locked file, of which the kernel may still have a sync in hand for some milliseconds after it is done.
+
+    That would keep the lock; the queue manager would leave the message alone, and nobody would tell it again.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
 
 
 def _commit(file: DurableFile | Addition) -> None:

@@ -57,6 +57,18 @@ def test_commit_makes_the_file_visible_whole_and_free(directory, tmp_path):
     os.close(other)
 
 
+@pytest.mark.parametrize("kind", ["file", "addition"])
+def test_what_is_committed_is_free_even_if_the_kernel_is_not_done_with_it(directory, tmp_path, kind):
+    """A sync of the kernel's own holds the open file, as a duplicate does, until after it has told of its end."""
+    file = DurableFile(NAME, directory) if kind == "file" else durable.Addition(NAME, b"one", directory)
+    in_hand = os.dup(file.seal())
+    file.settle(None)
+    other = os.open(tmp_path / NAME, os.O_RDONLY)
+    assert not durable.is_locked(other)
+    os.close(other)
+    os.close(in_hand)
+
+
 def test_commit_changes_the_mode_before_the_one_fsync_and_closes_last(directory, monkeypatch):
     """Visible before the fsync: a durable but invisible file would be removed at the next start."""
     calls = []
@@ -104,11 +116,11 @@ def test_short_writes_are_continued(directory, tmp_path, monkeypatch):
     [(errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace), (errno.EIO, WriteError), (errno.EROFS, WriteError)],
     ids=errno.errorcode.get,
 )
-@pytest.mark.parametrize("call", ["write", "pwrite", "fchmod", "fsync"])
+@pytest.mark.parametrize("call", ["write", "pwrite", "fchmod", "fsync", "flock"])
 def test_a_failed_call_removes_the_file_and_is_not_repeated(directory, tmp_path, monkeypatch, call, error, kind):
     calls = []
-    monkeypatch.setattr(durable.os, call, _failing(error, calls))
     file = DurableFile(NAME, directory)
+    monkeypatch.setattr(durable.fcntl if call == "flock" else durable.os, call, _failing(error, calls))
     with pytest.raises(WriteError) as caught:
         file.write(b"abc")
         file.overwrite(0, b"X")
