@@ -29,7 +29,7 @@ from machine import package, postfix
 from machine.machine import Machine
 from machine.tree import CACHE
 
-ROOT = Path(__file__).parents[2]
+RESULT = Path(__file__).parents[2] / "build" / "bench.json"
 TOOLS = "/opt/postfix-tree"
 DISK_SIZE = 8 << 30
 BESIDE = ("/home", "/var/log", "/var/spool")
@@ -277,7 +277,9 @@ def report(rounds):
     return rows
 
 
-def print_table(rows):
+def publish(rows):
+    """Writes and prints what has been measured so far."""
+    RESULT.write_text(json.dumps(rows, indent=1) + "\n")
     print(f"{'case':20} {'connections':12} {'pyfix':>9} {'Postfix':>9} {'ratio':>6}  unit")
     for row in rows:
         kind = "persistent" if row["persistent"] else "-"
@@ -312,13 +314,10 @@ def main():
             in_turn = systems if number % 2 == 0 else systems[::-1]
             for system, values in zip(in_turn, measure_round(in_turn, options.messages), strict=True):
                 rounds[system.name].append(values)
-        rows = report(rounds)
+        publish(report(rounds))
         if not options.no_scale:
-            rows += report({system.name: [measure_scale(system)] for system in systems})
-    out = ROOT / "build" / "bench.json"
-    out.write_text(json.dumps(rows, indent=1) + "\n")
-    print_table(rows)
-    print(f"medians of {options.rounds} rounds; {platform.machine()}, {platform.release()}; written to {out}")
+            publish(report(rounds) + report({system.name: [measure_scale(system)] for system in systems}))
+    print(f"medians of {options.rounds} rounds; {platform.machine()}, {platform.release()}; written to {RESULT}")
 
 
 if __name__ == "__main__":
