@@ -225,7 +225,7 @@ class Role:
                 for callback in self.on_stop:
                     await callback()
                 for server in self._servers:
-                    await server.finished()
+                    await server.drain()
         except TimeoutError:
             self.journal.warning(f"work was still going on after {_DRAIN_LIMIT:.0f} s and was cut off")
         for server in self._servers:

@@ -69,11 +69,11 @@ class Server:
         """Whether no call is being served or waits to be read: closing now loses nothing."""
         return self.active == 0 and not any(s.channel.unread() for s in self._sessions)
 
-    async def finished(self) -> None:
-        """Waits until the calls that are being served are answered."""
-        tasks = [s.task for s in self._sessions if s.task is not None]
-        if tasks:
-            await asyncio.wait(tasks)
+    async def drain(self) -> None:
+        """Ends each connection as soon as all that was asked on it is answered."""
+        async with asyncio.TaskGroup() as group:
+            for session in list(self._sessions):
+                group.create_task(session.drain())
 
     def close(self) -> None:
         """Ends all connections."""
@@ -160,6 +160,17 @@ class _Session:
         while self._waiting and not self._busy:
             self._serve(self._waiting.popleft())
         self.channel.resume()
+
+    async def drain(self) -> None:
+        while not self.channel.closed:
+            if self.task is not None:
+                await asyncio.wait([self.task])
+            elif self.channel.unread():
+                await asyncio.sleep(0)  # it is read in the next turn of the loop
+            elif self.channel.sending:
+                await self.channel.drained()
+            else:
+                self.end()
 
     def end(self) -> None:
         self.channel.close()

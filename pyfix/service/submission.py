@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from pyfix.service import cleanup, postdrop
 from pyfix.service.calling import Unavailable
-from pyfix.service.client import Client, ClientSession
+from pyfix.service.client import Client, ClientSession, Unread
 from pyfix.service.interface import Nothing, ServiceError
 from pyfix.system.pipe import open_pipe
 from pyfix.system.pipe_writer import PipeWriter
@@ -30,7 +30,17 @@ class Submission:
     Raises OSError when there is no pipe to be had. ``on_room`` is called when the pipe has taken all that was held.
     """
 
-    __slots__ = ("_client", "_connecting", "_loop", "_on_done", "_reading", "_request", "_session", "content")
+    __slots__ = (
+        "_again",
+        "_client",
+        "_connecting",
+        "_loop",
+        "_on_done",
+        "_reading",
+        "_request",
+        "_session",
+        "content",
+    )
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, client: Client, request: Struct, on_room: Callable[[], None]
@@ -41,6 +51,8 @@ class Submission:
         self._client = client
         self._request = request
         self._session: ClientSession | None = None
+        # the call was made a second time
+        self._again = False
         self._connecting: asyncio.Task[ClientSession] | None = None
         self._on_done: Callable[[asyncio.Future[Any]], None] | None = None
 
@@ -82,9 +94,10 @@ class Submission:
     def _connected(self, connecting: asyncio.Task[ClientSession]) -> None:
         if not connecting.cancelled() and connecting.exception() is None:
             self._hand_over(connecting.result())
-        elif self._on_done is not None:
-            self._on_done(connecting)
-        self._close_reading()
+        else:
+            self._close_reading()
+            if self._on_done is not None:
+                self._on_done(connecting)
 
     def _hand_over(self, session: ClientSession) -> None:
         if self._reading < 0:  # dropped while the connection was made
@@ -93,9 +106,19 @@ class Submission:
         self._session = session
         if self._on_done is None:
             session.oneway("Open", self._request, (self._reading,))
+            self._close_reading()
         else:
-            session.send("Store", self._request, (self._reading,)).add_done_callback(self._committed)
-        self._close_reading()
+            session.send("Store", self._request, (self._reading,)).add_done_callback(self._stored)
+
+    def _stored(self, reply: asyncio.Future[Any]) -> None:
+        """The service has answered; or it has gone away without a look at the call, which is made again, once."""
+        if isinstance(reply.exception(), Unread) and not self._again and self._reading >= 0:
+            self._again, self._session = True, None
+            self._connecting = self._loop.create_task(self._client.connect())
+            self._connecting.add_done_callback(self._connected)
+        else:
+            self._close_reading()
+            self._committed(reply)
 
     def _committed(self, reply: asyncio.Future[Any]) -> None:
         assert self._session is not None

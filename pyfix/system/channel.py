@@ -54,6 +54,11 @@ class Channel:
         """Whether the connection has ended."""
         return self._sock is None
 
+    @property
+    def sending(self) -> bool:
+        """Whether the peer has yet to read, before all is in its socket's buffer."""
+        return bool(self._queue)
+
     def send(self, message: bytes, fds: Sequence[int] = ()) -> None:
         """Sends a message (its NUL included) now or as soon as the peer reads; the descriptors stay the caller's."""
         if self._sock is None:

@@ -399,11 +399,36 @@ def test_a_stream_waits_for_its_reader(tmp_path):
             await asyncio.sleep(0.05)
         stalled_at = len(made)
         sock.close()
-        await service.server.finished()
+        await service.server.drain()
         return stalled_at
 
     assert 0 < with_service(tmp_path, test) < 200
     assert len(made) < 200
+
+
+def test_what_was_asked_before_a_service_ends_is_answered(tmp_path):
+    """Also what it has not read yet, and what waits behind a call at work; then connections end."""
+
+    begun = asyncio.Event()
+
+    async def work(call):
+        begun.set()
+        return await later(call)
+
+    async def test(service, client):
+        service.server.implementation = Implementation(TEST, {**HANDLERS, "Later": work}, "1")
+        sessions = [await client.connect() for _ in range(3)]
+        for session in sessions:
+            await session.call("Echo", Text("here"))
+        asked = [sessions[0].send("Later", Text("at work"))]
+        await begun.wait()
+        asked += [sessions[0].send("Echo", Text("behind it")), sessions[1].send("Later", Text("not read yet"))]
+        await service.server.drain()
+        with pytest.raises(Unavailable):
+            await sessions[2].call("Echo", Text("too late"))
+        return [(await reply).text for reply in asked]
+
+    assert with_service(tmp_path, test) == ["at work", "behind it", "not read yet"]
 
 
 def test_a_stream_is_read_to_its_end(tmp_path):

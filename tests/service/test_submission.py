@@ -1,12 +1,15 @@
 import asyncio
 import os
+import socket
 
 import pytest
 from roles.serving import run
 
 from pyfix.service import cleanup
+from pyfix.service.client import ClientSession
 from pyfix.service.interface import Nothing
 from pyfix.service.submission import Message, Submission
+from pyfix.system.channel import Channel
 
 
 def opening():
@@ -89,6 +92,35 @@ def test_an_aborted_message_leaves_no_descriptor(tmp_path, turns):
         if keeper.content is not None:
             await keeper.gone.wait()
             os.close(keeper.content)
+        assert descriptors() == before
+
+    play(tmp_path, scenario)
+
+
+def test_a_message_that_a_service_left_unread_goes_to_the_next(tmp_path):
+    """A service that ends may be sent a message in the last moment."""
+
+    async def scenario(role, keeper):
+        replies = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        before = descriptors()
+        client = role.client(cleanup.INTERFACE)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+
+        def go_away():
+            loop.remove_reader(theirs.fileno())
+            theirs.close()
+
+        loop.add_reader(theirs.fileno(), go_away)
+        client.keep(ClientSession(client, Channel(loop, ours, fds=False), loop))
+        message = Message("QID", Submission(loop, client, opening(), lambda: None), role.journal.warning)
+        message.write(b"abc")
+        message.commit(replies.put_nowait)
+        assert str(await replies.get()) == "250 2.0.0 Ok: queued as abc"
+        assert keeper.calls == ["Store"]
+        client.close()
+        await keeper.gone.wait()
         assert descriptors() == before
 
     play(tmp_path, scenario)
