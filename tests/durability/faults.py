@@ -126,7 +126,8 @@ class Faulty:
         """A transaction with a fault; whether it was hit."""
         with Strace(self._pids(), self._output, *expressions) as strace:
             key = self._send()
-            wait(lambda: strace.ended or self._over(key), self._patience)
+            # The next process of a role that forks would meet it again.
+            wait(lambda: strace.hit or strace.ended or self._over(key), self._patience)
         if not wait(lambda: self._over(key), self._patience):
             self.violations.append(f"{what}: no recovery within {self._patience} s; {self._waiting(key)}")
         return strace.hit

@@ -23,7 +23,7 @@ class Place(NamedTuple):
 
 
 class Strace:
-    """Follows processes within a context, from its begin on. ``hit``, afterwards: something was injected."""
+    """Follows processes within a context, from its begin on. ``hit``: something was injected."""
 
     def __init__(self, pids, output, *expressions):
         self._pids = pids
