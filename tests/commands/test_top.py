@@ -175,8 +175,17 @@ def test_into_a_pipe_it_is_one_picture_without_colours(spool, tmp_path):
     assert "\033" not in done.stdout
 
 
+@pytest.fixture
+def interruptible():
+    """Children take notice of SIGINT, also where the tests run in the background and were told to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.system
 @pytest.mark.parametrize("way_out", ["q", "ctrl-c", "end of input"])
+@pytest.mark.usefixtures("interruptible")
 def test_on_a_terminal_it_goes_on_until_it_is_ended(spool, tmp_path, way_out):
     ours, theirs = pty.openpty()
     shown = b""
